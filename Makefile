@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 # Prints the next step, and about how long it takes on two idle cores with empty caches; later runs take a fraction.
 step = @printf '\n==> %s\n' '$(strip $(1))'
 
-.PHONY: help demo demo-cost test test-cluster check lint alone parts lab cluster cluster-down image bench bench-cluster bench-scale bench-diagnosis soak fuzz completions man deps
+.PHONY: help demo demo-cost test test-cluster check lint alone parts lab cluster cluster-down image bench bench-cluster bench-scale bench-diagnosis soak fuzz portable completions man deps
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -45,6 +45,9 @@ lint: ## Format, clippy, rustdoc, licences and bans
 
 alone: ## Check each crate by itself, after a change of a Cargo.toml (twenty minutes: dependencies are checked once for each)
 	scripts/alone
+
+portable: ## Check that the command line compiles for macOS and Windows (twenty minutes: the standard library is checked, too)
+	scripts/portable
 
 parts: ## Build the Go programs that the tests need: Kubernetes, the OpenTelemetry Collector, Prometheus
 	$(call step, build Kubernetes, the OpenTelemetry Collector and Prometheus by Go: 15 minutes)

@@ -89,11 +89,12 @@ fn every_crate_depends_only_on_lower_layers() {
     assert_none(&layers::violations(&workspace().packages));
 }
 
-/// What the program is built from for the lab alone.
-fn lab_only_crates() -> Vec<String> {
+/// What the program is built from, with these further arguments of `cargo tree`.
+fn crates_of_the_program(arguments: &[&str]) -> Vec<String> {
     let cargo = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--offline", "--package", "prober"])
-        .args(["--no-default-features", "--edges", "normal,build"])
+        .args(["tree", "--locked", "--package", "prober"])
+        .args(["--edges", "normal,build"])
+        .args(arguments)
         .args(["--prefix", "none", "--format", "{p}"])
         .current_dir(root())
         .output()
@@ -108,7 +109,7 @@ fn lab_only_crates() -> Vec<String> {
 
 #[test]
 fn the_program_for_the_lab_is_built_without_kubernetes_telemetry_and_tls() {
-    let crates = lab_only_crates();
+    let crates = crates_of_the_program(&["--offline", "--no-default-features"]);
     assert!(crates.contains(&"prober-lab".to_owned()), "{crates:?}");
     let heavy = [
         "controller",
@@ -123,6 +124,33 @@ fn the_program_for_the_lab_is_built_without_kubernetes_telemetry_and_tls() {
     ];
     for name in heavy {
         assert!(!crates.iter().any(|found| found == name), "{name}");
+    }
+}
+
+/// `make portable` compiles it.
+#[test]
+fn the_program_for_other_systems_is_built_without_what_needs_linux() {
+    let targets = [
+        "x86_64-apple-darwin",
+        "aarch64-apple-darwin",
+        "x86_64-pc-windows-gnu",
+    ];
+    for target in targets {
+        let crates = crates_of_the_program(&["--target", target]);
+        assert!(crates.contains(&"controller".to_owned()), "{crates:?}");
+        let linux = [
+            "prober-lab",
+            "prober-agent",
+            "prober-net",
+            "caps",
+            "netlink-sys",
+        ];
+        for name in linux {
+            assert!(
+                !crates.iter().any(|found| found == name),
+                "{target}: {name}"
+            );
+        }
     }
 }
 

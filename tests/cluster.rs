@@ -24,6 +24,8 @@ mod data_planes;
 mod faults;
 #[path = "cluster/harness.rs"]
 mod harness;
+#[path = "cluster/large.rs"]
+mod large;
 #[path = "tools/part.rs"]
 mod part;
 #[path = "cluster/pod_faults.rs"]
@@ -54,6 +56,7 @@ fn main() {
     // Tests share clusters, and a fault affects every test on its cluster.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     let mut trials = run::essential();
+    trials.extend(canary::essential());
     trials.extend(data_planes::essential());
     let more: Vec<Trial> = [
         bringup::trials(),
@@ -65,6 +68,7 @@ fn main() {
         pod_faults::trials(),
         canary::trials(),
         teardown::trials(),
+        large::trials(),
     ]
     .into_iter()
     .flatten()

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+#[cfg(target_os = "linux")]
 use nix::time::{ClockId, clock_gettime};
 use prober_core::time::{Timestamp, nanos};
 
@@ -15,10 +16,19 @@ pub fn wall() -> Timestamp {
 ///
 /// It continues while the machine is suspended, as the Lease's duration does: after a suspension, deadlines have
 /// passed.
+#[cfg(target_os = "linux")]
 pub fn steady() -> Timestamp {
     let since = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .unwrap_or_else(|_| unreachable!("Linux has had this clock since 2.6.39"));
     Timestamp::from_nanos(nanos(Duration::from(since)).max(1))
+}
+
+/// The time since this was first called, on a clock that never goes back; never zero. Elsewhere than on Linux no controller runs.
+#[cfg(not(target_os = "linux"))]
+pub fn steady() -> Timestamp {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let since: Duration = START.get_or_init(std::time::Instant::now).elapsed();
+    Timestamp::from_nanos(nanos(since).max(1))
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub mod pod_status;
 pub mod policies;
 /// Lists the policies of a cluster.
 pub mod policy_list;
+/// The proxy on the way to the API server.
+pub mod proxy;
 /// Counts the requests to the API server.
 pub mod request_count;
 /// Runs asynchronous code for synchronous callers.

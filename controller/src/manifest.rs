@@ -21,6 +21,8 @@ mod owner_job;
 pub mod platform_config;
 /// The pods of agents.
 mod pod;
+/// What a user chooses of the agents' pods.
+pub mod pod_options;
 /// The test Services.
 mod service;
 /// The objects that the manifests install.
@@ -34,8 +36,9 @@ use prober_core::packet::family::Family;
 
 use crate::canary::crd::ConnectivityCheck;
 use crate::kubernetes::labels;
+use crate::manifest::pod_options::PodOptions;
 
-pub use allowed_targets::allowed_targets;
+pub use allowed_targets::{PodPrefixes, allowed_targets};
 pub use endpoint_slice::{Publication, ServerEndpoint, SlotEndpoint};
 pub use owner_job::OwnerJob;
 pub use pod::PLAN_ANNOTATION;
@@ -54,6 +57,8 @@ pub struct Manifest {
     pub namespace: String,
     /// The container image of the agents.
     pub image: String,
+    /// What the user chooses of the agents' pods.
+    pub pod_options: PodOptions,
     /// The deadline of the owner Job: how long the objects exist if the run does not remove them.
     pub lifetime: Duration,
     /// The privilege of client and server pods.
@@ -142,8 +147,10 @@ impl Manifest {
             name: self.run.clone(),
             uid: owner.uid().to_owned(),
             controller: None,
-            // The Job is gone only when this object is.
-            block_owner_deletion: Some(true),
+            // That of a canary is gone only when this object is. A one-shot run deletes its objects itself: to block the
+            // deletion of the Job, OpenShift requires a permission for `jobs/finalizers`
+            // (<https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#ownerreferencespermissionenforcement>).
+            block_owner_deletion: self.check.is_some().then_some(true),
         }]
     }
 }

@@ -13,7 +13,9 @@
 
 /// The pod of one agent, and its plans.
 mod agent_pod;
-/// Requests with a short time limit.
+/// The addresses that an agent announces, and those of its pod.
+mod announced_addresses;
+/// Requests with a short time limit, repeated where they may succeed later.
 mod api_calls;
 /// Whether the API server responds.
 mod apiserver_health;
@@ -27,6 +29,8 @@ mod log_reader;
 mod log_readers;
 /// Deletes the objects of a run.
 mod removal;
+/// Limits the requests of a run.
+mod request_limit;
 /// The servers behind the test Services.
 mod service_endpoints;
 /// The objects that all agents of a run share.

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::{agent, completions, explain, lab, man, probe, replay, report, run, version};
+#[cfg(target_os = "linux")]
+use crate::{agent, lab, probe};
 #[cfg(feature = "cluster")]
 use crate::{clean, ui};
+use crate::{completions, explain, man, replay, report, run, version};
 
 /// The file name under which kubectl runs the program as its plugin.
 const PLUGIN: &str = "kubectl-prober";
@@ -78,8 +80,10 @@ pub(crate) enum Command {
     #[cfg(feature = "cluster")]
     Ui(ui::UiArgs),
     /// Build a small network of namespaces, and break it by hand
+    #[cfg(target_os = "linux")]
     Lab(lab::LabArgs),
     /// Probe addresses from this host, as tcping and hping3 do, and show what the packets say
+    #[cfg(target_os = "linux")]
     Probe(probe::ProbeArgs),
     /// Diagnose existing packet captures
     Replay(replay::ReplayArgs),
@@ -94,6 +98,7 @@ pub(crate) enum Command {
     /// Show the version, the commit and the target
     Version(version::VersionArgs),
     /// Run as an agent (what a run starts in each pod)
+    #[cfg(target_os = "linux")]
     #[command(hide = true, disable_help_flag = true, disable_version_flag = true)]
     Agent(agent::AgentArgs),
 }

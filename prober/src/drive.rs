@@ -1,14 +1,19 @@
 //! The loop that drives a run against its platform: commands to it, events from it, and timeouts.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Reads the wall clock, which also gives packets their timestamps.
-pub(crate) use prober_agent::host_probe::now;
 use prober_core::run::{Phase, PlatformCommand, PlatformEvent, Run, RunResult};
+use prober_core::time::{Timestamp, nanos};
 
 /// The longest time between two calls of `on_step` while no event arrives.
 const MAX_WAIT: Duration = Duration::from_millis(100);
+
+/// Reads the wall clock, which also gives packets their timestamps.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp::from_nanos(nanos(since.unwrap_or_default()))
+}
 
 /// Drives the run to its end and returns its result.
 ///

@@ -11,10 +11,11 @@ use prober_lab::isolation::{self, Side};
 use prober_lab::kube_proxy::ProxyMode;
 use prober_lab::{DataPlane, Fault, FaultAt, Lab, LabCluster, LabSpec};
 
+use crate::lab_values::{data_plane, fault, lab_spec, proxy_mode};
 use crate::run::agent_command;
 use crate::show;
 use crate::terminal::{width, wrap};
-use crate::values::{ListFormat, data_plane, fault, lab_spec, proxy_mode};
+use crate::values::ListFormat;
 
 /// Builds a small network of namespaces, and breaks it by hand.
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,9 @@
 //!
 //! The exit status is 0 if every path is healthy, 1 if a path fails, and 2 if the command could not run. A reader that
 //! closes the pipe early causes no error.
+//!
+//! The lab, the agent and probes from this host need Linux. Elsewhere the program runs on clusters, replays captures and shows
+//! reports.
 
 #![cfg_attr(
     not(feature = "cluster"),
@@ -12,6 +15,7 @@
 )]
 
 /// `prober agent`: the agent of a pod.
+#[cfg(target_os = "linux")]
 mod agent;
 /// `prober clean`: the objects that runs left in a cluster.
 #[cfg(feature = "cluster")]
@@ -29,7 +33,11 @@ mod explain;
 /// Input files and standard input.
 mod input;
 /// `prober lab`: a lab that stays up, and its faults.
+#[cfg(target_os = "linux")]
 mod lab;
+/// The values of arguments that describe a lab.
+#[cfg(target_os = "linux")]
+mod lab_values;
 /// `prober man`: the manual pages.
 mod man;
 /// The destinations of a report.
@@ -37,6 +45,7 @@ mod output;
 /// The packets of failing probes as a pcapng capture.
 mod pcapng;
 /// `prober probe`: handshakes from this host.
+#[cfg(target_os = "linux")]
 mod probe;
 /// The progress of a run on a terminal.
 mod progress;
@@ -89,7 +98,9 @@ fn dispatch(command: Command, command_line: &[OsString]) -> anyhow::Result<ExitC
         Command::Clean(args) => clean::clean(&args),
         #[cfg(feature = "cluster")]
         Command::Ui(args) => ui::ui(&args),
+        #[cfg(target_os = "linux")]
         Command::Lab(args) => lab::lab(args),
+        #[cfg(target_os = "linux")]
         Command::Probe(args) => probe::probe(&args, command_line),
         Command::Replay(args) => replay::run_replay(&args, command_line),
         Command::Explain(args) => explain::explain(&args),
@@ -97,6 +108,7 @@ fn dispatch(command: Command, command_line: &[OsString]) -> anyhow::Result<ExitC
         Command::Completions(args) => completions::completions(&args, Cli::command()),
         Command::Man(args) => man::man(&args, Cli::command()),
         Command::Version(args) => version::version(&args),
+        #[cfg(target_os = "linux")]
         Command::Agent(args) => Ok(agent::agent(args)),
     }
 }

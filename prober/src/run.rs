@@ -5,38 +5,44 @@ mod args;
 /// A run in a cluster.
 #[cfg(feature = "cluster")]
 mod cluster;
+/// A run in the lab.
+#[cfg(target_os = "linux")]
+mod in_lab;
+/// The arguments of a run in the lab.
+#[cfg(target_os = "linux")]
+mod lab_args;
 /// Replaces `cluster` and `telemetry` in a build without the feature `cluster`.
 #[cfg(not(feature = "cluster"))]
 mod lab_only;
+/// The pods of a run in a cluster.
+mod pod_args;
+/// The report of a run in the lab, handed out of its namespaces.
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+mod report_file;
 /// The traces of a run, sent to an OpenTelemetry collector.
 #[cfg(feature = "cluster")]
 mod telemetry;
 
 use std::ffi::OsString;
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use prober_core::diagnosis::diagnose;
 use prober_core::evidence::{Matrix, PathEvidence};
-use prober_core::packet::family::Family;
 use prober_core::report::{Completion, Meta, Report};
-use prober_core::run::{PlatformEvent, PodNames, Run, RunResult, RunSpec};
+use prober_core::run::RunResult;
 use prober_core::time::Timestamp;
-use prober_core::topology::NodeName;
-use prober_lab::isolation::{self, Side};
-use prober_lab::{Lab, LabPlatform, LabSpec};
 
-use crate::drive::{drive, now};
+use crate::drive::now;
 use crate::output::Files;
 use crate::progress::{Progress, Verbosity};
-use crate::values::RunTierArg;
 use crate::{output, show};
 
 use args::Environment;
 pub(crate) use args::RunArgs;
+#[cfg(target_os = "linux")]
+pub(crate) use in_lab::agent_command;
 #[cfg(not(feature = "cluster"))]
 use lab_only::{cluster, telemetry};
 
@@ -63,7 +69,8 @@ fn run_in_environment(
     files: &Files,
 ) -> anyhow::Result<ExitCode> {
     match args.environment()? {
-        Environment::Lab => in_lab(args, command_line, files),
+        #[cfg(target_os = "linux")]
+        Environment::Lab => in_lab::in_lab(args, command_line, files),
         Environment::Cluster => cluster::in_cluster(args, command_line, files),
     }
 }
@@ -76,52 +83,6 @@ fn unable_report(command_line: &[OsString], started: Timestamp, error: &anyhow::
     Report::new(&nothing, &diagnose(&nothing), meta)
 }
 
-/// Runs in a lab.
-///
-/// The process restarts itself in namespaces of its own: the inner process builds the lab and runs in it; the outer one
-/// waits, sends the traces, and returns the exit status of the inner one.
-fn in_lab(args: &RunArgs, command_line: &[OsString], files: &Files) -> anyhow::Result<ExitCode> {
-    let lab = args.lab_spec()?;
-    let spec = spec(args, &lab)?;
-    for fault in &args.lab.faults {
-        fault.node_in(&lab)?;
-    }
-    let (event_sender, events) = mpsc::channel();
-    let interrupt_sender = event_sender.clone();
-    // If the receiver is gone, the run has ended and there is nothing to interrupt.
-    let interrupt = move || drop(interrupt_sender.send(PlatformEvent::Interrupted));
-    let report_file = telemetry::ReportFile::prepare();
-    match isolation::enter(report_file.path(), interrupt)? {
-        Side::Ended(status) => {
-            report_file.send();
-            return Ok(status);
-        }
-        Side::Inside => {}
-    }
-    let started = now();
-    let progress = progress(args);
-    progress.set_message("building the lab");
-    let lab = Lab::up(&lab).context("cannot build the lab")?;
-    let (commands, command_receiver) = mpsc::channel();
-    let mut command = agent_command()?;
-    if matches!(args.tier, RunTierArg::T0) {
-        command.extend(["--tier".into(), "T0".into()]);
-    }
-    let platform = LabPlatform::start(
-        lab,
-        &args.lab.faults,
-        command,
-        command_receiver,
-        event_sender,
-    )
-    .context("cannot break the lab")?;
-    let result = drive(Run::new(spec), &commands, &events, |run| progress.show(run));
-    drop(commands);
-    platform.join();
-    progress.clear();
-    finish_report(args, &result, command_line, started, files)
-}
-
 /// Creates the progress display, hidden by `--quiet`.
 fn progress(args: &RunArgs) -> Progress {
     Progress::new(if args.quiet {
@@ -129,34 +90,6 @@ fn progress(args: &RunArgs) -> Progress {
     } else {
         Verbosity::Normal
     })
-}
-
-/// Returns the command that starts an agent: this program with the command `agent`.
-///
-/// Fails if the path of this program is unknown.
-pub(crate) fn agent_command() -> anyhow::Result<Vec<OsString>> {
-    let program =
-        std::env::current_exe().context("cannot find this program, which starts the agents")?;
-    Ok(vec![program.into_os_string(), "agent".into()])
-}
-
-/// Returns the run that the arguments describe in this lab; without `--node` it selects every node.
-fn spec(args: &RunArgs, lab: &LabSpec) -> anyhow::Result<RunSpec> {
-    let nodes: Vec<NodeName> = lab.nodes().map(|node| NodeName::new(node.name())).collect();
-    let mut selected = Vec::new();
-    for name in &args.selected {
-        selected.push(NodeName::new(lab.node(name)?.name()));
-    }
-    if selected.is_empty() {
-        selected.clone_from(&nodes);
-    }
-    let nonce = RandomState::new().hash_one(now());
-    let mut spec = args.spec(format!("lab-{:08x}", nonce >> 32), nonce, nodes);
-    spec.pod_names = PodNames::Prefixed(String::new());
-    spec.selected = selected;
-    spec.families = args.family.list(&[Family::Ipv4]);
-    spec.tier = args.max_tier()?;
-    Ok(spec)
 }
 
 /// Returns what the evidence does not contain: the command line, the version, the times and the completion.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
+use prober_core::printable::printable;
 use prober_core::report::render::{Text, Tone};
 use serde::Serialize;
 
@@ -19,7 +20,7 @@ pub(crate) fn list<T: Serialize>(
     document: impl FnOnce() -> T,
 ) -> anyhow::Result<()> {
     match format {
-        ListFormat::Text => text(&lines()),
+        ListFormat::Text => text(&printable(&lines())),
         ListFormat::Json => text(&(serde_json::to_string_pretty(&document())? + "\n")),
         ListFormat::Yaml => text(&serde_saphyr::to_string(&document())?),
     }
@@ -73,7 +74,11 @@ fn ignore_broken_pipe(written: io::Result<()>) -> anyhow::Result<()> {
 pub(crate) fn error(error: &anyhow::Error) {
     let bad = style(Tone::Bad);
     let mut out = anstream::stderr();
-    drop(writeln!(out, "{bad}error:{bad:#} {}", sentence(error)));
+    drop(writeln!(
+        out,
+        "{bad}error:{bad:#} {}",
+        printable(&sentence(error))
+    ));
     if error.is::<UsageError>() {
         drop(writeln!(out, "\nFor more information, try '--help'."));
     }
@@ -96,12 +101,13 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
 /// Writes a warning to standard error: an error that does not affect the report.
 pub(crate) fn warning(text: &str) {
     let odd = style(Tone::Odd);
+    let text = printable(text);
     drop(writeln!(anstream::stderr(), "{odd}warning:{odd:#} {text}"));
 }
 
 /// Writes a note to standard error.
 pub(crate) fn note(text: &str) {
-    drop(writeln!(anstream::stderr(), "note: {text}"));
+    drop(writeln!(anstream::stderr(), "note: {}", printable(text)));
 }
 
 /// Writes a message of clap: help and version to standard output, errors to standard error.

@@ -11,10 +11,8 @@ use prober_core::diagnosis::catalogue::{Cause, UnknownCause};
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
 use prober_core::run::MissingFamilies;
-use prober_lab::data_plane::UnknownDataPlane;
-use prober_lab::kube_proxy::{ProxyMode, UnknownProxyMode};
-use prober_lab::topology::CountError;
-use prober_lab::{DataPlane, Fault, FaultAt, FaultError, LabSpec};
+use prober_core::suggestion::{closest, did_you_mean};
+use prober_core::topology::AccessPath;
 
 /// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -137,9 +135,9 @@ impl From<RunTierArg> for Tier {
 #[derive(Clone)]
 pub(crate) struct NamedValue<T> {
     /// Parses a name; the error is a sentence without its line end.
-    parse: fn(&str) -> Result<T, String>,
+    pub(crate) parse: fn(&str) -> Result<T, String>,
     /// Returns every name and its meaning, for completion.
-    names: fn() -> Vec<PossibleValue>,
+    pub(crate) names: fn() -> Vec<PossibleValue>,
 }
 
 /// Returns the parser of a cause's name.
@@ -157,62 +155,39 @@ pub(crate) fn cause() -> NamedValue<Cause> {
     }
 }
 
-/// Returns the parser of a fault of the lab, with its node if one is given: `FAULT[@NODE]`.
-pub(crate) fn fault() -> NamedValue<FaultAt> {
-    NamedValue {
-        parse: |text| text.parse().map_err(|error: FaultError| error.to_string()),
-        names: || {
-            let faults = Fault::ALL.iter();
-            let value = |fault: &Fault| PossibleValue::new(fault.slug()).help(fault.summary());
-            faults.map(value).collect()
-        },
+/// Returns the parser of an access path.
+pub(crate) fn access_path() -> NamedValue<AccessPath> {
+    const fn meaning(access_path: AccessPath) -> &'static str {
+        match access_path {
+            AccessPath::PodIp => "The server pod's own address",
+            AccessPath::ClusterIp => "A Service with this server alone behind it",
+            AccessPath::ClusterIpAny => "A Service with all servers behind it",
+            AccessPath::ClusterIpLocal => "A Service that leads to servers of the client's node",
+            AccessPath::Hairpin => "A Service, from the very server behind it",
+            AccessPath::NodePort => "A node port, at the address of the server's node",
+            AccessPath::HostNetwork => "A Service, from the client node's own network",
+        }
     }
-}
-
-/// Returns the parser of a data plane of the lab.
-pub(crate) fn data_plane() -> NamedValue<DataPlane> {
-    NamedValue {
-        parse: |text| {
-            text.parse()
-                .map_err(|error: UnknownDataPlane| error.to_string())
-        },
-        names: || {
-            let planes = DataPlane::ALL.iter();
-            let value = |plane: &DataPlane| PossibleValue::new(plane.slug()).help(plane.summary());
-            planes.map(value).collect()
-        },
-    }
-}
-
-/// Returns the parser of a mode of the lab's kube-proxy.
-pub(crate) fn proxy_mode() -> NamedValue<ProxyMode> {
     NamedValue {
         parse: |text| {
-            text.parse()
-                .map_err(|error: UnknownProxyMode| error.to_string())
+            let mut all = AccessPath::ALL.into_iter();
+            let found = all.find(|one| one.as_str().eq_ignore_ascii_case(text));
+            found.ok_or_else(|| {
+                let names = AccessPath::ALL.map(AccessPath::as_str);
+                let suggestion = did_you_mean(closest(text, names));
+                format!(
+                    "unknown access path '{text}'{suggestion}: expected one of {}",
+                    names.join(", ")
+                )
+            })
         },
         names: || {
-            let modes = ProxyMode::ALL.iter();
-            let value = |mode: &ProxyMode| PossibleValue::new(mode.slug()).help(mode.summary());
-            modes.map(value).collect()
+            let paths = AccessPath::ALL.into_iter();
+            paths
+                .map(|one| PossibleValue::new(one.as_str()).help(meaning(one)))
+                .collect()
         },
     }
-}
-
-/// Returns the lab that the arguments of a command describe.
-///
-/// Fails if the lab cannot have as many nodes or servers.
-pub(crate) fn lab_spec(
-    nodes: Option<u8>,
-    servers: u8,
-    data_plane: Option<DataPlane>,
-    proxy_mode: Option<ProxyMode>,
-) -> Result<LabSpec, CountError> {
-    let data_plane = data_plane.unwrap_or(DataPlane::BridgeVxlan);
-    let nodes = nodes.unwrap_or(data_plane.default_nodes());
-    Ok(LabSpec::new(nodes, servers)?
-        .with_data_plane(data_plane)
-        .with_proxy_mode(proxy_mode.unwrap_or(ProxyMode::Iptables)))
 }
 
 impl<T: Clone + Send + Sync + 'static> TypedValueParser for NamedValue<T> {

@@ -59,6 +59,17 @@ const NAMESPACE: &str = "prober-system";
 /// The installed canary.
 static SHARED: Mutex<Option<Arc<Canary>>> = Mutex::new(None);
 
+/// Those of every `make test`: a fault is reported, the leader has a successor, and nothing is left.
+pub(crate) fn essential() -> Vec<Trial> {
+    let mut trials = founding::essential();
+    trials.extend(endurance::essential());
+    trials.push(trial(
+        "a canary that is removed leaves nothing, also with checks that are there",
+        Canary::leaves_nothing,
+    ));
+    trials
+}
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("a canary refuses what it cannot do", Canary::refuses),
@@ -75,10 +86,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(rights::trials());
     trials.extend(drain::trials());
     trials.extend(upgrade::trials());
-    trials.push(trial(
-        "a canary that is removed leaves nothing, also with checks that are there",
-        Canary::leaves_nothing,
-    ));
     trials.extend(policy::trials());
     trials.extend(scale::trials());
     trials

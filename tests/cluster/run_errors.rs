@@ -2,10 +2,11 @@
 
 use std::process::{Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::harness::{Cluster, ENFORCED, USUAL, on, wait_until};
+use crate::harness::{Cluster, ENFORCED, Shape, USUAL, on, wait_until};
 use crate::prober::{self, LABEL};
 
 /// Probes of a run that lasts until the test interrupts it.
@@ -49,6 +50,25 @@ pub(crate) fn trials() -> Vec<Trial> {
             USUAL,
             "an API server that stops responding ends the run",
             no_server,
+        ),
+        on(
+            USUAL,
+            "an API server that is away for some seconds is waited for",
+            server_away,
+        ),
+        on(
+            USUAL,
+            "node ports that a quota refuses are named, and left out on request",
+            no_node_ports,
+        ),
+        on(
+            USUAL,
+            "pods are placed with the options that the user chooses",
+            pod_options,
+        ),
+        Trial::test(
+            "pods of a global range and of 198.18.0.0/15 are probed",
+            unusual_ranges,
         ),
         on(
             USUAL,
@@ -433,7 +453,7 @@ fn not_ready(cluster: &Arc<Cluster>) -> Result<(), Failed> {
 
 fn no_server(cluster: &Arc<Cluster>) -> Result<(), Failed> {
     let server = prober::api_server(cluster)?;
-    let arguments = ["--node", "node-1", "--probes", MANY, "--timeout", "30s"];
+    let arguments = ["--node", "node-1", "--probes", MANY, "--timeout", "60s"];
     let resume = || prober::signal(server, "CONT");
     let mut undo = None;
     expect_interrupted(cluster, &arguments, &["API server"], || {
@@ -473,6 +493,117 @@ fn expect_interrupted(
         return Ok(());
     }
     Err(format!("{:?}, expected 2 and {phrases:?}: {text}", output.status).into())
+}
+
+fn server_away(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let server = prober::api_server(cluster)?;
+    let mut command = prober::command_in(cluster)?;
+    command.args(["run", "--node", "node-1"]);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    prober::await_running(cluster, "node-1-client")?;
+    prober::signal(server, "STOP")?;
+    let undo = Undo(|| prober::signal(server, "CONT"));
+    // Longer than the time limit of a request.
+    std::thread::sleep(Duration::from_secs(8));
+    drop(undo);
+    let output = child.wait_with_output()?;
+    if output.status.code() != Some(0) {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{:?}: {text}{errors}", output.status).into());
+    }
+    prober::nothing_left(cluster)
+}
+
+fn no_node_ports(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let namespace = Namespace::new(cluster, "portless", "")?;
+    cluster.apply(
+        "apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: none, namespace: portless}\n\
+         spec: {hard: {services.nodeports: 0}}\n",
+    )?;
+    wait_until("the quota is in force", || {
+        let hard = "jsonpath={.status.hard.services\\.nodeports}";
+        let quota = ["get", "quota", "none", "-n", "portless", "-o", hard];
+        Ok(cluster.kubectl(&quota)? == "0")
+    })?;
+    let arguments = ["--node", "node-1", "-n", &namespace.name];
+    let phrases = [
+        "node-port paths were not probed",
+        "exceeded quota: none",
+        "(node-port ",
+    ];
+    expect_output_and_nothing_left(cluster, &arguments, 2, &phrases)?;
+    let others = "pod-ip,cluster-ip,cluster-ip-any,cluster-ip-local,hairpin,host-network";
+    let without = [&arguments[..], &["--access-paths", others]].concat();
+    expect_output_and_nothing_left(cluster, &without, 0, &[])
+}
+
+fn pod_options(cluster: &Arc<Cluster>) -> Result<(), Failed> {
+    let unknown = ["--node", "node-1", "--priority-class", "nowhere"];
+    let phrases = ["no PriorityClass with name nowhere was found"];
+    expect_output_and_nothing_left(cluster, &unknown, 2, &phrases)?;
+    let arguments = [
+        "--node-selector",
+        "kubernetes.io/hostname in (node-1,node-2)",
+        "--priority-class",
+        "system-node-critical",
+        "--image-pull-secret",
+        "registry",
+        "--requests",
+        "cpu=5m",
+        "--limits",
+        "memory=64Mi",
+        "--toleration",
+        "dedicated=gpu:NoSchedule",
+        "--keep",
+        "--timeout",
+        "10m",
+    ];
+    expect_output(cluster, &arguments, 0, &[])?;
+    let fields = "jsonpath={range .items[*]}{.spec.nodeName} {.spec.priorityClassName} \
+         {.spec.imagePullSecrets[0].name} {.spec.containers[0].resources.requests.cpu} \
+         {.spec.containers[0].resources.limits.memory} {.spec.tolerations[?(@.value==\"gpu\")].effect}{\"\\n\"}{end}";
+    let pods = cluster.kubectl(&["get", "pods", "-l", LABEL, "-o", fields])?;
+    let expected = |node: &str| format!("{node} system-node-critical registry 5m 64Mi NoSchedule");
+    let placed = pods.lines().filter(|line| !line.is_empty());
+    let placed: Vec<&str> = placed.collect();
+    let is_expected =
+        |line: &&str| [expected("node-1"), expected("node-2")].contains(&(*line).to_owned());
+    if placed.len() != 6 || !placed.iter().all(is_expected) {
+        return Err(format!("placed otherwise: {pods}").into());
+    }
+    let kept = prober::clean(cluster, &["--dry-run"])?;
+    let (run, _) = kept.split_once(" in default: ").ok_or("nothing is kept")?;
+    prober::clean(cluster, &["--run", run])?;
+    prober::nothing_left(cluster)
+}
+
+fn unusual_ranges() -> Result<(), Failed> {
+    let name = format!("test-ranges-{}", std::process::id());
+    // The plugin of kube-router takes addresses from podCIDRs, which only flannel's nodes say of theirs.
+    let shape = Shape {
+        data_plane: "kube-router",
+        nodes: 2,
+        options: &["--pods", "198.18.0.0/15,2001:db8:244::/56"],
+        ..USUAL
+    };
+    let cluster = &Arc::new(Cluster::start(name, shape)?);
+    for arguments in [
+        ["--all", "--family", "dual"].as_slice(),
+        &[
+            "--all",
+            "--family",
+            "dual",
+            "--pod-cidrs",
+            "198.18.0.0/15,2001:db8:244::/56",
+        ],
+    ] {
+        expect_output_and_nothing_left(cluster, arguments, 0, &["HEALTHY"])?;
+    }
+    Ok(())
 }
 
 fn kept(cluster: &Arc<Cluster>) -> Result<(), Failed> {

@@ -15,6 +15,9 @@ use super::inventory::{AgentPod, Component, Inventory, NodeRecord, PodPhase, Rea
 /// How long a pod may run before it is Ready: an agent becomes Ready after its first healthy round.
 pub const FIRST_ROUND: Duration = Duration::from_secs(5);
 
+/// How long a pod that was Ready without a plan may not be Ready when it is given one: it stays so for at least three seconds.
+pub const FIRST_ROUND_BY_PLAN: Duration = Duration::from_secs(8);
+
 /// How long a plan takes to reach every agent: a kubelet shows a changed ConfigMap at its next synchronisation of the pod, at
 /// most a minute and a half later (`syncFrequency`, <https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically>).
 pub const PLAN_DELAY: Duration = Duration::from_secs(150);
@@ -119,7 +122,9 @@ fn of_pod(pod: &AgentPod, probing_since: Option<Timestamp>, now: Timestamp) -> N
                 None => NodeState::Starting,
                 // It is not Ready before its first round has ended, either after its start or after it was given the plan.
                 Some(_) if now.since(*started) < FIRST_ROUND => NodeState::Starting,
-                Some(since) if !has_plan && now.since(since) < FIRST_ROUND => NodeState::Starting,
+                Some(since) if !has_plan && now.since(since) < FIRST_ROUND_BY_PLAN => {
+                    NodeState::Starting
+                }
                 Some(since) => NodeState::Alerting(since.min(now)),
             }
         }

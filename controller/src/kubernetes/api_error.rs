@@ -128,6 +128,22 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Whether the same request may succeed later: the server cannot be reached, is restarted, or is busy.
+    ///
+    /// <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#error-codes>
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { code, .. } => matches!(code, 429 | 500 | 502 | 503 | 504),
+            Self::Credentials { .. }
+            | Self::Unauthorized { .. }
+            | Self::NotLeading { .. }
+            | Self::InvalidResponse { .. } => false,
+        }
+    }
+}
+
 /// Whether the error arose while credentials were obtained, before the request was sent. Tower middleware boxes its errors.
 fn is_credentials_error(error: &kube::Error) -> bool {
     let error = if let kube::Error::Service(inner) = error {
@@ -159,6 +175,24 @@ mod tests {
 
     fn message(error: &kube::Error) -> String {
         ApiError::new(SERVER, "list nodes", error).to_string()
+    }
+
+    #[test]
+    fn requests_are_repeated_where_the_server_is_away_or_busy() {
+        let of_status = |code| {
+            let mut status = Status::failure("", "");
+            status.code = code;
+            ApiError::new(SERVER, "list nodes", &kube::Error::Api(status.boxed()))
+        };
+        for code in [429, 500, 502, 503, 504] {
+            assert!(of_status(code).is_retryable(), "{code}");
+        }
+        for code in [400, 401, 403, 404, 409, 422] {
+            assert!(!of_status(code).is_retryable(), "{code}");
+        }
+        let reset = io::Error::new(io::ErrorKind::ConnectionReset, "reset");
+        let reset = kube::Error::Service(Box::new(reset));
+        assert!(ApiError::new(SERVER, "list nodes", &reset).is_retryable());
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use kube::Config;
 use kube::client::ClientBuilder;
-use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError, NoProxyError};
 use prober_core::suggestion::{closest, did_you_mean};
 use thiserror::Error;
 
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::fencing_token::FencingToken;
+use crate::kubernetes::proxy::{self, ProxyEnv, ProxyError};
 use crate::kubernetes::request_count::RequestCount;
 
 /// The time limit for opening a connection to the API server.
@@ -30,13 +31,15 @@ pub struct ConnectOptions {
     pub namespace: Option<String>,
 }
 
-/// The environment variables that locate kubeconfig files.
+/// The environment variables that locate kubeconfig files and proxies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KubeconfigEnv {
     /// `KUBECONFIG`: files, separated by colons.
     pub kubeconfig: Option<OsString>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+    pub proxies: ProxyEnv,
 }
 
 impl KubeconfigEnv {
@@ -45,6 +48,7 @@ impl KubeconfigEnv {
         Self {
             kubeconfig: std::env::var_os("KUBECONFIG"),
             home: std::env::home_dir(),
+            proxies: ProxyEnv::current(),
         }
     }
 }
@@ -109,6 +113,17 @@ pub enum ConnectError {
         /// The missing or invalid part.
         cause: KubeconfigError,
     },
+    /// The proxy to the API server cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// `NO_PROXY` has an empty part, which the client library refuses.
+    #[error(
+        "cannot read NO_PROXY: {cause}; separate hosts, addresses and prefixes by commas, without an empty part"
+    )]
+    NoProxy {
+        /// The error of the parser.
+        cause: NoProxyError,
+    },
     /// The service account of this pod cannot be used.
     #[error(
         "the service account of this pod cannot be used: {0}; give --kubeconfig FILE or mount its token"
@@ -157,7 +172,7 @@ async fn load_config(
 ) -> Result<Config, ConnectError> {
     let paths = kubeconfig_paths(options, env);
     let mut config = match read_merged(options, &paths)? {
-        Some(kubeconfig) => select_context(kubeconfig, options, &paths).await?,
+        Some(kubeconfig) => select_context(kubeconfig, options, &paths, &env.proxies).await?,
         None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
             Config::incluster().map_err(ConnectError::InCluster)?
         }
@@ -225,6 +240,7 @@ async fn select_context(
     kubeconfig: Kubeconfig,
     options: &ConnectOptions,
     paths: &[PathBuf],
+    proxies: &ProxyEnv,
 ) -> Result<Config, ConnectError> {
     let paths = paths.to_vec();
     let known: Vec<String> = kubeconfig
@@ -248,13 +264,32 @@ async fn select_context(
             known,
         });
     }
+    let of_kubeconfig = proxy_url(&kubeconfig, &name);
     let kube_options = KubeConfigOptions {
         context: Some(name),
         ..KubeConfigOptions::default()
     };
-    Config::from_custom_kubeconfig(kubeconfig, &kube_options)
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &kube_options)
         .await
-        .map_err(|cause| ConnectError::InvalidContext { paths, cause })
+        .map_err(|cause| {
+            if let KubeconfigError::ParseNoProxy(cause) = cause {
+                ConnectError::NoProxy { cause }
+            } else {
+                ConnectError::InvalidContext { paths, cause }
+            }
+        })?;
+    // kube-rs compares NO_PROXY to the proxy instead of the server.
+    config.proxy_url = proxy::choose(&config.cluster_url, of_kubeconfig.as_deref(), proxies)?;
+    Ok(config)
+}
+
+/// The `proxy-url` of a context's cluster.
+fn proxy_url(kubeconfig: &Kubeconfig, context: &str) -> Option<String> {
+    let mut contexts = kubeconfig.contexts.iter();
+    let context = contexts.find(|one| one.name == context)?.context.as_ref()?;
+    let mut clusters = kubeconfig.clusters.iter();
+    let cluster = clusters.find(|one| one.name == context.cluster)?;
+    cluster.cluster.as_ref()?.proxy_url.clone()
 }
 
 fn path_list(paths: &[PathBuf]) -> String {
@@ -348,7 +383,7 @@ contexts:
         };
         let none = KubeconfigEnv {
             home: Some(files.path("home")),
-            kubeconfig: None,
+            ..KubeconfigEnv::default()
         };
         insta::assert_snapshot!(
             [
@@ -374,7 +409,7 @@ contexts:
         let names = ["first", "gone", "second"].map(|name| files.path(name));
         let env = KubeconfigEnv {
             kubeconfig: Some(std::env::join_paths(names).expect("no colon in a name")),
-            home: None,
+            ..KubeconfigEnv::default()
         };
         let named = ConnectOptions {
             namespace: Some("other".to_owned()),

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 pub enum NodeChoice {
     /// Every node of the cluster.
     All,
+    /// Every node with labels that this label selector matches
+    /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>).
+    Labelled(String),
     /// The nodes of these names.
     Named(BTreeSet<String>),
 }

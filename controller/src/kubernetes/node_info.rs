@@ -1,5 +1,7 @@
-//! The node data that placing agents needs: internal addresses, pod address ranges and taints.
+//! The node data that placing agents needs: internal addresses, pod address ranges, taints, the label of its host name and its
+//! architecture.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
@@ -25,6 +27,10 @@ const LINGERING_TAINTS: [&str; 2] = [NOT_READY_TAINTS[0], NOT_READY_TAINTS[1]];
 /// The annotation of nodes that flannel serves, with any of its backends.
 const FLANNEL: &str = "flannel.alpha.coreos.com/backend-type";
 
+/// The label with the host name of a node, which is unique in most clusters
+/// (<https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetesiohostname>).
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
+
 /// The data of one node that placing agents needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeInfo {
@@ -34,16 +40,25 @@ pub struct NodeInfo {
     pub pod_cidrs: PodCidrs,
     /// The taints that agents tolerate.
     pub taints: Vec<Taint>,
+    /// Its label `kubernetes.io/hostname`, which a pod's node selector can name; `None` where it has none.
+    pub hostname: Option<String>,
+    /// Its architecture, such as `arm64`; empty before its kubelet has reported it.
+    pub architecture: String,
 }
 
 /// The ranges of the addresses of a node's pods.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodCidrs {
     /// These prefixes: the network plugin assigns addresses from the node's `podCIDRs`.
     Known(Vec<String>),
-    /// Unknown: network plugins with their own address pools leave `podCIDRs` empty, or ignore them.
-    #[default]
-    Unknown,
+    /// Perhaps these, the node's `podCIDRs`: network plugins with their own address pools leave them empty, or ignore them.
+    Presumed(Vec<String>),
+}
+
+impl Default for PodCidrs {
+    fn default() -> Self {
+        Self::Presumed(Vec::new())
+    }
 }
 
 impl NodeInfo {
@@ -67,9 +82,15 @@ impl NodeInfo {
             pod_cidrs: if has_flannel && !cidrs.is_empty() {
                 PodCidrs::Known(cidrs)
             } else {
-                PodCidrs::Unknown
+                PodCidrs::Presumed(cidrs)
             },
             taints,
+            hostname: (node.metadata.labels.as_ref())
+                .and_then(|labels| labels.get(HOSTNAME).cloned()),
+            architecture: (node.status.as_ref())
+                .and_then(|status| status.node_info.as_ref())
+                .map(|info| info.architecture.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -92,6 +113,25 @@ fn add_lingering_taints(taints: &mut Vec<Taint>) {
 /// The name of a Node object.
 pub fn node_name(node: &Node) -> NodeName {
     NodeName::new(node.metadata.name.clone().unwrap_or_default())
+}
+
+/// Reads the Node objects of `placed` nodes. Where two of all `nodes` have the same host name, it assigns no pod to a node, and
+/// both are without.
+pub fn node_infos(nodes: &[Node], placed: &BTreeSet<NodeName>) -> BTreeMap<NodeName, NodeInfo> {
+    let mut infos: BTreeMap<NodeName, NodeInfo> = nodes
+        .iter()
+        .map(|node| (node_name(node), NodeInfo::from_node(node)))
+        .collect();
+    let mut counts = BTreeMap::<String, usize>::new();
+    for hostname in infos.values().filter_map(|info| info.hostname.clone()) {
+        *counts.entry(hostname).or_default() += 1;
+    }
+    infos.retain(|name, _| placed.contains(name));
+    for info in infos.values_mut() {
+        let is_unique = |hostname: &String| counts.get(hostname) == Some(&1);
+        info.hostname = info.hostname.take().filter(is_unique);
+    }
+    infos
 }
 
 /// The first address of type `InternalIP` of each family.
@@ -171,8 +211,28 @@ mod tests {
             with(flannel.clone(), &["10.244.1.0/24"]),
             PodCidrs::Known(vec!["10.244.1.0/24".to_owned()])
         );
-        assert_eq!(with(flannel, &[]), PodCidrs::Unknown);
-        assert_eq!(with(json!({}), &["10.244.1.0/24"]), PodCidrs::Unknown);
+        assert_eq!(with(flannel, &[]), PodCidrs::default());
+        assert_eq!(
+            with(json!({}), &["10.244.1.0/24"]),
+            PodCidrs::Presumed(vec!["10.244.1.0/24".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_host_name_that_two_nodes_have_assigns_no_pod() {
+        let named = |name: &str, hostname: &str| {
+            node(
+                json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": hostname}}}),
+            )
+        };
+        let nodes = [named("a", "one"), named("b", "two"), named("c", "two")];
+        let placed = ["a", "b"].map(NodeName::new).into();
+        let infos = node_infos(&nodes, &placed);
+        let hostnames: Vec<_> = infos
+            .values()
+            .map(|info| info.hostname.as_deref())
+            .collect();
+        assert_eq!(hostnames, [Some("one"), None]);
     }
 
     #[test]

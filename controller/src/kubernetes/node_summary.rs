@@ -1,4 +1,4 @@
-//! The state of a node that decides whether pods run there: readiness, cordon, taints and operating system.
+//! The state of a node that decides whether pods run there: readiness, cordon, taints, operating system and kind.
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
@@ -15,6 +15,17 @@ pub struct NodeSummary {
     pub taints: Vec<String>,
     /// Its operating system, `linux` or `windows`; empty before its kubelet has reported it.
     pub operating_system: String,
+    /// Whether it is a machine.
+    pub kind: NodeKind,
+}
+
+/// Whether a node is a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// It is: a kubelet starts its pods, which share the node's network.
+    Machine,
+    /// It represents a service that runs its pods elsewhere: there is no node whose rules a pod would use.
+    Virtual,
 }
 
 /// A node's condition `Ready`.
@@ -80,6 +91,7 @@ impl NodeSummary {
                 .and_then(|status| status.node_info.as_ref())
                 .map(|info| info.operating_system.clone())
                 .unwrap_or_default(),
+            kind: kind_of(node),
         }
     }
 
@@ -94,6 +106,27 @@ impl NodeSummary {
             .chain(self.taints.iter().map(|taint| format!("tainted {taint}")))
             .collect();
         (!restrictions.is_empty()).then(|| restrictions.join(", "))
+    }
+}
+
+/// Recognises the nodes of Virtual Kubelet and of AWS Fargate.
+///
+/// <https://github.com/virtual-kubelet/virtual-kubelet/blob/master/node/nodeutil/controller.go> and
+/// <https://docs.aws.amazon.com/eks/latest/userguide/fargate.html>
+fn kind_of(node: &Node) -> NodeKind {
+    let labels = node.metadata.labels.as_ref();
+    let has_label = |key: &str, value: &str| {
+        labels.is_some_and(|labels| labels.get(key).is_some_and(|found| found == value))
+    };
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    let mut taints = taints.into_iter().flatten();
+    let is_virtual = has_label("type", "virtual-kubelet")
+        || has_label("eks.amazonaws.com/compute-type", "fargate")
+        || taints.any(|taint| taint.key == "virtual-kubelet.io/provider");
+    if is_virtual {
+        NodeKind::Virtual
+    } else {
+        NodeKind::Machine
     }
 }
 

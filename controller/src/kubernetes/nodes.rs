@@ -36,9 +36,9 @@ pub async fn find(
 ) -> Result<FoundNodes, ApiError> {
     let api = Api::<Node>::all(client.kube.clone());
     let named = match choice {
-        NodeChoice::All => {
+        NodeChoice::All | NodeChoice::Labelled(_) => {
             return Ok(FoundNodes {
-                nodes: list_nodes(client, &api).await?,
+                nodes: list_nodes(client, &api, choice).await?,
                 names: Vec::new(),
             });
         }
@@ -84,9 +84,16 @@ async fn list_peer_candidates(
     Ok(list.items)
 }
 
-async fn list_nodes(client: &ApiClient, api: &Api<Node>) -> Result<Vec<Node>, ApiError> {
+async fn list_nodes(
+    client: &ApiClient,
+    api: &Api<Node>,
+    choice: &NodeChoice,
+) -> Result<Vec<Node>, ApiError> {
     let mut nodes = Vec::new();
     let mut page = ListParams::default().limit(PAGE_SIZE);
+    if let NodeChoice::Labelled(selector) = choice {
+        page = page.labels(selector);
+    }
     loop {
         let list = client.request("list nodes", api.list(&page)).await?;
         nodes.extend(list.items);

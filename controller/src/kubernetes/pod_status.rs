@@ -79,6 +79,22 @@ pub fn pod_state(pod: &Pod, node: &NodeName) -> PodState {
     PodState::Waiting(pending_reason(&status, state.waiting.as_ref(), node))
 }
 
+/// Adds the architecture of the node to a reason that says that the image has no program for it.
+pub fn with_architecture(reason: String, architecture: &str) -> String {
+    // containerd's resolver, its runtime (`exec format error` is ENOEXEC), and CRI-O's library.
+    let signs = [
+        "no match for platform in manifest",
+        "exec format error",
+        "no image found in image index for architecture",
+    ];
+    if architecture.is_empty() || !signs.iter().any(|sign| reason.contains(sign)) {
+        return reason;
+    }
+    format!(
+        "{reason}; its node is {architecture}: give an image that was built for {architecture}, too (--image)"
+    )
+}
+
 /// Whether the condition `Ready` of the pod is `True`.
 pub fn is_ready(pod: &Pod) -> bool {
     let ready = (pod.status.as_ref()).and_then(|status| condition(status, "Ready"));
@@ -169,9 +185,7 @@ fn container_termination_reason(terminated: &ContainerStateTerminated) -> String
         .as_deref()
         .and_then(|text| text.lines().rfind(|line| !line.trim().is_empty()));
     match (terminated.reason.as_deref(), last_line) {
-        (Some("OOMKilled"), _) => {
-            "the kernel killed it: it exceeded its memory limit of 128Mi".to_owned()
-        }
+        (Some("OOMKilled"), _) => "the kernel killed it: it exceeded its memory limit".to_owned(),
         (Some(reason @ ("ContainerStatusUnknown" | "Unknown")), _) => format!(
             "its node lost its container ({reason}): the node or its container runtime was restarted"
         ),

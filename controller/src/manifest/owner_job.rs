@@ -66,7 +66,7 @@ impl Manifest {
                 containers: vec![Container {
                     name: pod::CONTAINER.to_owned(),
                     image: Some(self.image.clone()),
-                    resources: Some(pod::resources()),
+                    resources: Some(self.pod_options.resources()),
                     security_context: Some(pod::unprivileged_context()),
                     ..Container::default()
                 }],

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prober_core::topology::NodeName;
 
-use super::Manifest;
+use super::{Manifest, PodPrefixes};
 use crate::kubernetes::node_info::NodeInfo;
 
 /// How much earlier than the run the platform gives up on a pod that has not started. The platform knows the reason; the
@@ -19,6 +19,8 @@ pub struct PlatformConfig {
     pub manifest: Manifest,
     /// The nodes that agents may be placed on.
     pub nodes: BTreeMap<NodeName, NodeInfo>,
+    /// The ranges of the pods' addresses.
+    pub pod_prefixes: PodPrefixes,
     /// How long pods may take to start, counted from the start of the platform.
     pub startup_timeout: Duration,
     /// Whether the objects are removed after the run.

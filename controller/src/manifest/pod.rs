@@ -5,22 +5,20 @@
 //! its uid and the capability. A host agent, and any agent where the namespace does not admit that, starts as uid 65534
 //! without capabilities.
 
-use std::collections::BTreeMap;
-
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
     NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector,
-    Pod, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
-    TCPSocketAction, Toleration, Volume, VolumeMount,
+    Pod, PodSecurityContext, PodSpec, Probe, SeccompProfile, SecurityContext, TCPSocketAction,
+    Toleration, Volume, VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use prober_core::plan::Plan;
 use prober_core::topology::{AgentId, AgentRole};
 
 use super::{Manifest, OwnerJob, Privilege};
 use crate::kubernetes::mesh::{MetadataField, opt_outs};
-use crate::kubernetes::node_info::NodeInfo;
+use crate::kubernetes::node_info::{HOSTNAME, NodeInfo};
 
 /// The annotation that holds the plan of an agent.
 pub const PLAN_ANNOTATION: &str = "prober.dev/plan";
@@ -69,7 +67,7 @@ impl Manifest {
         node: &NodeInfo,
         role: AgentRole,
         plan: &Plan,
-        allowed_targets: &[String],
+        allowed_targets: &[IpNet],
     ) -> Result<Pod, serde_json::Error> {
         let mut pod = self.pod_without_plan(&plan.agent, role, self.privilege, allowed_targets);
         pod.metadata.owner_references = Some(self.owner_references(owner));
@@ -78,8 +76,14 @@ impl Manifest {
             .get_or_insert_default()
             .insert(PLAN_ANNOTATION.to_owned(), serde_json::to_string(plan)?);
         if let Some(spec) = &mut pod.spec {
-            spec.affinity = Some(node_affinity(plan.agent.node.as_str()));
-            spec.tolerations = Some(tolerations(node));
+            match &node.hostname {
+                Some(hostname) => {
+                    let selector = [(HOSTNAME.to_owned(), hostname.clone())];
+                    spec.node_selector = Some(selector.into());
+                }
+                None => spec.affinity = Some(node_affinity(plan.agent.node.as_str())),
+            }
+            (spec.tolerations.get_or_insert_default()).extend(tolerations(node));
         }
         Ok(pod)
     }
@@ -95,7 +99,7 @@ impl Manifest {
         agent: &AgentId,
         role: AgentRole,
         privilege: Privilege,
-        allowed_targets: &[String],
+        allowed_targets: &[IpNet],
     ) -> Pod {
         let mut metadata = self.metadata(agent.pod.clone(), None);
         metadata
@@ -117,7 +121,7 @@ impl Manifest {
         if has_readiness_gate {
             add_readiness_probe(&mut container);
         }
-        Pod {
+        let mut pod = Pod {
             metadata,
             spec: Some(PodSpec {
                 host_network,
@@ -136,14 +140,18 @@ impl Manifest {
                 ..PodSpec::default()
             }),
             status: None,
+        };
+        if let Some(spec) = &mut pod.spec {
+            self.pod_options.apply(spec);
         }
+        pod
     }
 
     fn container(
         &self,
         agent: &AgentId,
         privilege: Privilege,
-        allowed_targets: &[String],
+        allowed_targets: &[IpNet],
     ) -> Container {
         let mut args = vec![
             "--agent".to_owned(),
@@ -154,7 +162,7 @@ impl Manifest {
             self.run.clone(),
         ];
         for prefix in allowed_targets {
-            args.extend(["--allow".to_owned(), prefix.clone()]);
+            args.extend(["--allow".to_owned(), prefix.to_string()]);
         }
         if privilege == Privilege::Unprivileged {
             args.extend(["--tier".to_owned(), "T0".to_owned()]);
@@ -164,7 +172,7 @@ impl Manifest {
             image: Some(self.image.clone()),
             image_pull_policy: Some("IfNotPresent".to_owned()),
             args: Some(args),
-            resources: Some(resources()),
+            resources: Some(self.pod_options.resources()),
             security_context: Some(match privilege {
                 Privilege::NetRaw => net_raw_context(),
                 Privilege::Unprivileged => unprivileged_context(),
@@ -197,8 +205,10 @@ fn add_readiness_probe(container: &mut Container) {
     });
 }
 
-/// Assigns a pod to a node by the scheduler, which reports the resources that the node lacks. With `nodeName`, the kubelet would
-/// reject the pod.
+/// Assigns a pod to a node without a label of its host name. As with that label, the scheduler does it, which reports the
+/// resources that the node lacks; with `nodeName`, the kubelet would reject the pod. Karpenter refuses to consider a pod with
+/// `matchFields`, so the label is preferred
+/// (<https://karpenter.sh/docs/concepts/scheduling/>).
 fn node_affinity(node: &str) -> Affinity {
     let has_name = NodeSelectorRequirement {
         key: "metadata.name".to_owned(),
@@ -247,21 +257,6 @@ fn plan_volume() -> Volume {
             }]),
         }),
         ..Volume::default()
-    }
-}
-
-/// Small requests, but enough CPU to send probes in time on a node without idle cores. Limits are set because quotas may
-/// require them.
-pub(super) fn resources() -> ResourceRequirements {
-    let quantities = |cpu: &str, memory: &str| -> BTreeMap<String, Quantity> {
-        [("cpu", cpu), ("memory", memory)]
-            .map(|(name, quantity)| (name.to_owned(), Quantity(quantity.to_owned())))
-            .into()
-    };
-    ResourceRequirements {
-        requests: Some(quantities("100m", "24Mi")),
-        limits: Some(quantities("1", "128Mi")),
-        claims: None,
     }
 }
 

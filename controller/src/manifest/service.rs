@@ -38,11 +38,11 @@ pub(super) fn slot_port_name(slot: u16) -> String {
 }
 
 impl Manifest {
-    /// Builds the Service with the slots and the balanced port.
-    pub fn service(&self, owner: &OwnerJob) -> Service {
+    /// Builds the Service with the slots and the balanced port, and with node ports or without.
+    pub fn service(&self, owner: &OwnerJob, node_ports: NodePorts) -> Service {
         let slots = (0..self.slots).map(|slot| port(slot_port_name(slot), SLOT_PORT + slot));
         let balanced = port(BALANCED_PORT_NAME.to_owned(), BALANCED_PORT);
-        let service_type = match self.node_ports {
+        let service_type = match node_ports {
             NodePorts::Enabled => "NodePort",
             NodePorts::Disabled => "ClusterIP",
         };

@@ -9,6 +9,7 @@ use prober_core::plan::{PLAN_SCHEMA, Plan};
 use prober_core::topology::{AgentId, AgentRole};
 use serde_json::json;
 
+use super::pod_options::ToleratedTaint;
 use super::*;
 use crate::kubernetes::node_info::NodeInfo;
 
@@ -17,6 +18,7 @@ fn manifest(privilege: Privilege) -> Manifest {
         run: "prober-k3x9q2".to_owned(),
         namespace: "probes".to_owned(),
         image: "prober.dev/prober-agent:0.1.0".to_owned(),
+        pod_options: PodOptions::default(),
         lifetime: Duration::from_secs(90),
         privilege,
         families: IpFamilies::Available,
@@ -63,7 +65,8 @@ fn plan(role: AgentRole) -> Plan {
 
 fn pod(privilege: Privilege, role: AgentRole) -> Pod {
     let services = ["10.96.0.7", "fd00:10:96::7"].map(|ip| ip.parse().unwrap());
-    let allowed = allowed_targets(services, [&node()]);
+    let prefixes = PodPrefixes::new(&[], [&node()]);
+    let allowed = allowed_targets(services, [&node()], &prefixes, []);
     manifest(privilege)
         .pod(&owner(), &node(), role, &plan(role), &allowed)
         .unwrap()
@@ -182,7 +185,10 @@ fn no_pod_adds_capabilities_gains_privileges_or_writes_to_its_root() {
 #[test]
 fn the_services_have_a_port_for_each_slot_and_a_balanced_one() {
     let manifest = manifest(Privilege::NetRaw);
-    insta::assert_yaml_snapshot!([manifest.service(&owner()), manifest.local_service(&owner())]);
+    insta::assert_yaml_snapshot!([
+        manifest.service(&owner(), manifest.node_ports),
+        manifest.local_service(&owner())
+    ]);
 }
 
 #[test]
@@ -192,7 +198,10 @@ fn a_run_of_one_family_has_services_of_one_family() {
         node_ports: NodePorts::Disabled,
         ..manifest(Privilege::NetRaw)
     };
-    for service in [manifest.service(&owner()), manifest.local_service(&owner())] {
+    for service in [
+        manifest.service(&owner(), manifest.node_ports),
+        manifest.local_service(&owner()),
+    ] {
         let spec = service.spec.unwrap();
         assert_eq!(spec.ip_family_policy.as_deref(), Some("SingleStack"));
         assert_eq!(spec.ip_families, Some(vec!["IPv6".to_owned()]));
@@ -406,7 +415,7 @@ fn every_object_has_the_labels_of_its_run_and_the_owner_job() {
                 .map(|role| pod(Privilege::NetRaw, role).metadata),
         )
         .chain([
-            manifest.service(&owner()).metadata,
+            manifest.service(&owner(), manifest.node_ports).metadata,
             manifest.local_service(&owner()).metadata,
         ]);
     for meta in metas {
@@ -419,7 +428,8 @@ fn every_object_has_the_labels_of_its_run_and_the_owner_job() {
             (reference.kind.as_str(), reference.uid.as_str()),
             ("Job", owner().uid())
         );
-        assert_eq!(reference.block_owner_deletion, Some(true));
+        // OpenShift requires a permission for it that a run does not have.
+        assert_eq!(reference.block_owner_deletion, None);
     }
 }
 
@@ -433,7 +443,10 @@ fn names_and_labels_have_valid_lengths() {
     let servers = vec![servers()[0].clone(); 16];
     let slots = vec![slots([true, true])[0].clone(); 16];
     // Names of Services are DNS labels (RFC 1035), those of ports at most 15 letters (RFC 6335).
-    for service in [manifest.service(&owner()), manifest.local_service(&owner())] {
+    for service in [
+        manifest.service(&owner(), manifest.node_ports),
+        manifest.local_service(&owner()),
+    ] {
         assert!(service.metadata.name.unwrap().len() <= 63);
         for port in service.spec.unwrap().ports.unwrap() {
             assert!(port.name.unwrap().len() <= 15);
@@ -462,23 +475,60 @@ fn different_nonces_give_different_names() {
 }
 
 #[test]
-fn agents_may_probe_private_addresses_only_if_the_pod_ranges_are_unknown() {
-    let service = "203.0.113.7".parse().unwrap();
-    let exact = allowed_targets([service], [&node()]);
+fn a_pod_is_assigned_by_the_label_of_its_host_name_where_its_node_has_one() {
+    let with_label = NodeInfo {
+        hostname: Some("ip-10-0-3-17".to_owned()),
+        ..node()
+    };
+    let spec = |node: &NodeInfo| {
+        let role = AgentRole::Client;
+        let pod = manifest(Privilege::NetRaw).pod(&owner(), node, role, &plan(role), &[]);
+        pod.unwrap().spec.unwrap()
+    };
+    let labelled = spec(&with_label);
+    assert_eq!(labelled.affinity, None, "Karpenter refuses matchFields");
     assert_eq!(
-        exact,
-        [
-            "203.0.113.7/32",
-            "10.99.0.11/32",
-            "10.244.1.0/24",
-            "fd00:10:244:1::/64"
-        ]
+        labelled.node_selector,
+        Some(
+            [(
+                "kubernetes.io/hostname".to_owned(),
+                "ip-10-0-3-17".to_owned()
+            )]
+            .into()
+        )
     );
-    let unknown = allowed_targets([service], [&node(), &NodeInfo::default()]);
-    assert!(unknown.contains(&"100.64.0.0/10".to_owned()));
-    assert!(
-        unknown
-            .iter()
-            .all(|prefix| !prefix.starts_with("169.254") && !prefix.starts_with("fe80"))
-    );
+    let unlabelled = spec(&node());
+    assert!(unlabelled.affinity.is_some() && unlabelled.node_selector.is_none());
+}
+
+#[test]
+fn a_user_chooses_pull_secrets_priority_resources_and_tolerations() {
+    let pair = |name: &str, amount: &str| (name.to_owned(), amount.to_owned());
+    let chosen = Manifest {
+        pod_options: PodOptions {
+            image_pull_secrets: vec!["registry".to_owned()],
+            priority_class: Some("system-node-critical".to_owned()),
+            requests: [pair("cpu", "5m")].into(),
+            limits: [pair("memory", "64Mi"), pair("ephemeral-storage", "8Mi")].into(),
+            tolerations: vec![ToleratedTaint {
+                key: Some("dedicated".to_owned()),
+                value: Some("gpu".to_owned()),
+                effect: None,
+            }],
+        },
+        ..manifest(Privilege::NetRaw)
+    };
+    let role = AgentRole::Client;
+    let pod = chosen.pod(&owner(), &node(), role, &plan(role), &[]);
+    let spec = pod.unwrap().spec.unwrap();
+    insta::assert_yaml_snapshot!((
+        &spec.image_pull_secrets,
+        &spec.priority_class_name,
+        &spec.containers[0].resources,
+        &spec.tolerations,
+    ));
+    // What would be placed is what is tried.
+    let tried = chosen.dry_run_pod(role, Privilege::NetRaw).spec.unwrap();
+    assert_eq!(tried.priority_class_name, spec.priority_class_name);
+    assert_eq!(tried.containers[0].resources, spec.containers[0].resources);
 }

@@ -16,7 +16,9 @@ use kube::runtime::watcher;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tokio::time::{sleep, timeout};
 
+use crate::backoff::Backoff;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels;
@@ -24,6 +26,10 @@ use crate::one_shot::leftovers::{Leftover, LeftoverObject, ObjectKind, group_by_
 
 /// How long a removal may take. The default grace period of a pod is half a minute.
 const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The first and the longest pause between two searches for what remains, before they are lengthened at random.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Where leftovers are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +94,8 @@ pub async fn find(
     Ok(group_by_run(&jobs, &[pods, services, slices].concat()))
 }
 
-/// Removes the leftovers of a run, and waits until they are gone.
-///
-/// The owner Job is deleted in the foreground, so that it is gone only when the objects that it owns are:
-/// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
+/// Removes the leftovers of a run, and waits until they are gone: the garbage collector removes what the owner Job owns, once
+/// the Job is deleted.
 ///
 /// # Errors
 ///
@@ -102,15 +106,28 @@ pub async fn remove(client: &ApiClient, leftover: &Leftover) -> Result<(), Clean
         .into_iter()
         .chain(leftover.unowned())
         .collect();
-    let gone = try_join_all(
-        targets
-            .iter()
-            .map(|object| remove_object(client, &leftover.namespace, object)),
-    );
-    if let Ok(done) = tokio::time::timeout(REMOVAL_TIMEOUT, gone).await {
-        return done.map(drop);
+    let in_namespace = ApiClient {
+        namespace: leftover.namespace.clone(),
+        ..client.clone()
+    };
+    let gone = async {
+        let objects = targets.iter();
+        try_join_all(objects.map(|object| remove_object(client, &leftover.namespace, object)))
+            .await?;
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let scope = SearchScope::Namespace;
+        while !find(&in_namespace, scope, Some(&leftover.run))
+            .await?
+            .is_empty()
+        {
+            sleep(pauses.pause()).await;
+        }
+        Ok(())
+    };
+    if let Ok(done) = timeout(REMOVAL_TIMEOUT, gone).await {
+        return done;
     }
-    let remaining = find(client, SearchScope::Namespace, Some(&leftover.run)).await?;
+    let remaining = find(&in_namespace, SearchScope::Namespace, Some(&leftover.run)).await?;
     Err(CleanupError::Timeout {
         namespace: leftover.namespace.clone(),
         run: leftover.run.clone(),
@@ -196,12 +213,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let params = DeleteParams {
-        propagation_policy: Some(match object.kind {
-            ObjectKind::Job => PropagationPolicy::Foreground,
-            ObjectKind::Pod | ObjectKind::Service | ObjectKind::EndpointSlice => {
-                PropagationPolicy::Background
-            }
-        }),
+        propagation_policy: Some(PropagationPolicy::Background),
         preconditions: Some(Preconditions {
             uid: Some(object.uid.clone()),
             ..Preconditions::default()

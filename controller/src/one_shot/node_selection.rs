@@ -1,13 +1,13 @@
 //! Selects the nodes of a run, and explains why others are left out, from the state of each node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prober_core::suggestion::{closest, did_you_mean};
 use prober_core::topology::NodeName;
 use thiserror::Error;
 
 use crate::kubernetes::node_choice::NodeChoice;
-use crate::kubernetes::node_summary::{NodeReadiness, NodeSummary};
+use crate::kubernetes::node_summary::{NodeKind, NodeReadiness, NodeSummary};
 
 /// Names that a note lists before it counts the rest.
 const MAX_LISTED: usize = 5;
@@ -58,8 +58,16 @@ pub enum NodeProblem {
         /// Its operating system.
         system: String,
     },
-    /// No node of the cluster is ready.
-    #[error("the cluster has no node that is Ready: `kubectl get nodes` shows them")]
+    /// The node is no machine.
+    #[error(
+        "node {name} is virtual (Virtual Kubelet or Fargate): its pods run elsewhere, so there is no node to probe"
+    )]
+    Virtual {
+        /// The node.
+        name: String,
+    },
+    /// No node of the cluster, or of those chosen, is ready.
+    #[error("there is no node that is Ready among those chosen: `kubectl get nodes` shows them")]
     NoneReady,
 }
 
@@ -71,6 +79,14 @@ impl NodeProblem {
                 name: node.name.clone(),
                 system: node.operating_system.clone(),
             });
+        }
+        match node.kind {
+            NodeKind::Machine => {}
+            NodeKind::Virtual => {
+                return Some(Self::Virtual {
+                    name: node.name.clone(),
+                });
+            }
         }
         match &node.readiness {
             NodeReadiness::Ready => None,
@@ -87,6 +103,7 @@ impl NodeProblem {
             Self::NotFound { .. } => "not found".to_owned(),
             Self::NotReady { why, .. } => format!("NotReady: {why}"),
             Self::UnsupportedOs { system, .. } => format!("runs {system}"),
+            Self::Virtual { .. } => "virtual".to_owned(),
             Self::NoneReady => "none is Ready".to_owned(),
         }
     }
@@ -107,7 +124,7 @@ pub fn select(
     names: &[String],
 ) -> Result<NodeSelection, SelectionError> {
     match choice {
-        NodeChoice::All => select_all(nodes),
+        NodeChoice::All | NodeChoice::Labelled(_) => select_all(nodes),
         NodeChoice::Named(chosen) => select_named(chosen, nodes, names),
     }
 }
@@ -194,18 +211,39 @@ fn select_named(
     })
 }
 
-/// One sentence for each node that is cordoned or tainted.
+/// One sentence for each kind of cordon and taints that nodes have.
 fn restriction_notes(nodes: &[&NodeSummary]) -> Vec<String> {
-    nodes
-        .iter()
-        .filter_map(|node| {
-            Some(format!(
-                "{} is {}: probed nevertheless, its agents tolerate that",
-                node.name,
-                node.scheduling_restriction()?
-            ))
-        })
-        .collect()
+    let mut restricted: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for node in nodes {
+        if let Some(restriction) = node.scheduling_restriction() {
+            restricted
+                .entry(restriction)
+                .or_default()
+                .push(node.name.clone());
+        }
+    }
+    let (shown, others) = {
+        let mut kinds: Vec<_> = restricted.into_iter().collect();
+        kinds.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+        let others = kinds.split_off(kinds.len().min(MAX_LISTED));
+        (kinds, others)
+    };
+    let more: usize = others.iter().map(|(_, names)| names.len()).sum();
+    let more = (more > 0).then(|| {
+        format!("{more} more nodes are cordoned or tainted: probed nevertheless, their agents tolerate that")
+    });
+    let sentence = |(restriction, names): (String, Vec<String>)| {
+        let (are, its) = if names.len() == 1 {
+            ("is", "its")
+        } else {
+            ("are", "their")
+        };
+        format!(
+            "{} {are} {restriction}: probed nevertheless, {its} agents tolerate that",
+            abbreviated_list(&names)
+        )
+    };
+    shown.into_iter().map(sentence).chain(more).collect()
 }
 
 /// The first [`MAX_LISTED`] items and the number of the rest.
@@ -340,6 +378,69 @@ mod tests {
             select(&choice(&["a"]), &[ready("a"), unreachable("c")], &[]).expect("one node");
         assert_eq!(names(&selection.nodes), ["a"]);
         assert_eq!(selection.notes.len(), 1);
+    }
+
+    #[test]
+    fn virtual_nodes_are_never_probed() {
+        let of = |metadata: serde_json::Value, spec: serde_json::Value| {
+            NodeSummary::from_node(
+                &serde_json::from_value(serde_json::json!({
+                    "metadata": metadata,
+                    "spec": spec,
+                    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+                }))
+                .expect("a node"),
+            )
+        };
+        let labelled = |name: &str, key: &str, value: &str| {
+            let metadata = serde_json::json!({"name": name, "labels": {key: value}});
+            of(metadata, serde_json::json!({}))
+        };
+        let taint = serde_json::json!({"key": "virtual-kubelet.io/provider", "value": "azure", "effect": "NoSchedule"});
+        let nodes = [
+            ready("a"),
+            labelled("b", "type", "virtual-kubelet"),
+            of(
+                serde_json::json!({"name": "c"}),
+                serde_json::json!({"taints": [taint]}),
+            ),
+            labelled("d", "eks.amazonaws.com/compute-type", "fargate"),
+            labelled("e", "type", "compute"),
+        ];
+        let selection = select(&NodeChoice::All, &nodes, &[]).expect("two can be probed");
+        assert_eq!(names(&selection.nodes), ["a", "e"]);
+        assert!(
+            selection
+                .notes
+                .iter()
+                .any(|note| note.contains("c (virtual)"))
+        );
+        let error = select(&choice(&["c"]), &nodes, &[]).unwrap_err();
+        assert!(error.to_string().contains("is virtual"), "{error}");
+    }
+
+    #[test]
+    fn many_restricted_nodes_are_few_notes() {
+        let nodes: Vec<NodeSummary> = (0..200)
+            .map(|number| {
+                let taint = serde_json::json!({
+                    "key": format!("pool-{}", number % 40), "effect": "NoSchedule"
+                });
+                node(
+                    &format!("n{number}"),
+                    serde_json::json!({"taints": [taint]}),
+                    "True",
+                )
+            })
+            .collect();
+        let selection = select(&NodeChoice::All, &nodes, &[]).expect("all can be probed");
+        assert_eq!(selection.selected.len(), 200);
+        assert_eq!(selection.notes.len(), MAX_LISTED + 1);
+        assert!(
+            selection.notes[5].starts_with("175 more nodes"),
+            "{:?}",
+            selection.notes
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The requests of one run to the API server, each with a time limit of 5 s.
+//! The requests of one run to the API server: each with a time limit of 5 s, few at a time, and repeated where they may succeed
+//! later.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -10,14 +11,24 @@ use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
+use crate::backoff::Backoff;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels::PROBER;
 use crate::manifest::PLAN_ANNOTATION;
+use crate::platform::request_limit::RequestLimit;
 
 /// The time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a request is repeated: an API server that is restarted is away for some seconds.
+pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The first and the longest pause between two attempts, before they are lengthened at random.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The pod that a plan is written to.
 #[derive(Clone, Debug)]
@@ -28,15 +39,26 @@ pub(super) struct PlanTarget {
     pub(super) uid: Option<String>,
 }
 
-/// Sends the requests of one run.
+/// Sends the requests of one run. Clones share their limit.
 #[derive(Clone)]
 pub(super) struct ApiCalls {
     client: ApiClient,
+    limit: RequestLimit,
 }
 
 impl ApiCalls {
     pub(super) fn new(client: ApiClient) -> Self {
-        Self { client }
+        Self {
+            client,
+            limit: RequestLimit::default(),
+        }
+    }
+
+    /// Admits no more requests of these calls and their clones, and waits until none is open. Returns calls for the requests that
+    /// follow.
+    pub(super) async fn end(&self) -> Self {
+        self.limit.close().await;
+        Self::new(self.client.clone())
     }
 
     /// The API of one kind of objects in the run's namespace.
@@ -47,7 +69,7 @@ impl ApiCalls {
         Api::namespaced(self.client.kube.clone(), &self.client.namespace)
     }
 
-    /// Creates or updates an object by server-side apply.
+    /// Creates or updates an object by server-side apply, which may be repeated.
     ///
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
     pub(super) async fn apply<K>(&self, object: &K) -> Result<K, ApiError>
@@ -62,7 +84,8 @@ impl ApiCalls {
         let task = format!("create the {} {name}", K::kind(&()));
         let api = self.api::<K>();
         let params = PatchParams::apply(PROBER);
-        self.request(&task, api.patch(&name, &params, &Patch::Apply(object)))
+        let patch = Patch::Apply(object);
+        self.repeat(&task, || api.patch(&name, &params, &patch))
             .await
     }
 
@@ -90,8 +113,9 @@ impl ApiCalls {
             ..PatchParams::default()
         };
         let pods: Api<Pod> = self.api();
-        let request = pods.patch(pod, &params, &patch);
-        self.request(task, request).await.map(drop)
+        self.repeat(task, || pods.patch(pod, &params, &patch))
+            .await
+            .map(drop)
     }
 
     /// Lists the events of a pod.
@@ -111,7 +135,9 @@ impl ApiCalls {
     /// Requests the version of the API server, to find out whether it responds.
     pub(super) async fn check_liveness(&self) -> Result<(), ApiError> {
         let version = self.client.kube.apiserver_version();
-        self.request("report its version", version).await.map(drop)
+        let task = "report its version";
+        let version = self.client.request_within(REQUEST_TIMEOUT, task, version);
+        version.await.map(drop)
     }
 
     /// The error of a response that lacks required data.
@@ -123,12 +149,41 @@ impl ApiCalls {
         }
     }
 
-    /// Sends a request to do `task` and returns its response.
-    pub(super) fn request<T>(
+    /// Sends a request to do `task` once the limit admits it, and returns its response.
+    pub(super) async fn request<T>(
         &self,
         task: &str,
         request: impl Future<Output = kube::Result<T>>,
-    ) -> impl Future<Output = Result<T, ApiError>> {
-        self.client.request_within(REQUEST_TIMEOUT, task, request)
+    ) -> Result<T, ApiError> {
+        let _permit = self.limit.admit().await;
+        self.client
+            .request_within(REQUEST_TIMEOUT, task, request)
+            .await
+    }
+
+    /// Sends a request that may be repeated, for [`RETRY_TIMEOUT`] while it fails and may succeed later.
+    pub(super) async fn repeat<T, F>(
+        &self,
+        task: &str,
+        request: impl Fn() -> F,
+    ) -> Result<T, ApiError>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut failing_since: Option<Instant> = None;
+        loop {
+            // On the heap, because futures of requests are large.
+            match self.request(task, Box::pin(request())).await {
+                Err(error)
+                    if error.is_retryable()
+                        && failing_since.get_or_insert_with(Instant::now).elapsed()
+                            < RETRY_TIMEOUT =>
+                {
+                    sleep(pauses.pause()).await;
+                }
+                response => return response,
+            }
+        }
     }
 }

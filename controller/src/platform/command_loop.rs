@@ -5,10 +5,14 @@ mod pod_watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::join_all;
 use futures::stream::{self, BoxStream};
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use prober_core::plan::Plan;
 use prober_core::run::{Endpoints, Placement, PlatformCommand, PlatformEvent};
@@ -18,10 +22,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::agent_pod;
+use crate::backoff::Backoff;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels;
-use crate::kubernetes::pod_status::startup_timeout_reason;
+use crate::kubernetes::pod_status::{startup_timeout_reason, with_architecture};
+use crate::manifest::allowed_targets;
 use crate::manifest::platform_config::{Cleanup, PlatformConfig};
 use crate::platform::api_calls::ApiCalls;
 use crate::platform::apiserver_health::ApiServerHealth;
@@ -29,6 +35,17 @@ use crate::platform::log_readers::LogReaders;
 use crate::platform::removal::remove_run;
 use crate::platform::service_endpoints::ServiceEndpoints;
 use crate::platform::shared_objects::SharedObjects;
+
+/// The first and the longest pause before a watch that broke is opened again, before they are lengthened at random. Those of
+/// kube-rs, up to half a minute, are longer than a run.
+const FIRST_WATCH_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_WATCH_PAUSE: Duration = Duration::from_secs(2);
+
+/// After how long without a failure the next pause is the first one again.
+const WATCH_RESET: Duration = Duration::from_mins(1);
+
+/// Agents that have not started whose events are read: those of more say the same.
+const MAX_EVENT_LISTS: usize = 16;
 
 /// An event of the pod watch.
 type WatchResult = Result<watcher::Event<Pod>, watcher::Error>;
@@ -136,12 +153,17 @@ impl CommandLoop {
     async fn place(&mut self, placements: Vec<Placement>) -> Result<(), ApiError> {
         let is_first = self.shared_objects.is_none();
         if is_first {
-            self.shared_objects = Some(SharedObjects::create(&self.calls, &self.config).await?);
+            let (shared_objects, note) = SharedObjects::create(&self.calls, &self.config).await?;
+            if let Some(note) = note {
+                self.send(PlatformEvent::Note(note));
+            }
+            self.shared_objects = Some(shared_objects);
             self.pod_watch = self.watch_pods();
         }
         let has_servers = (placements.iter()).any(|placement| placement.role == AgentRole::Server);
+        let allowed_targets = self.allowed_targets();
         for placement in placements {
-            self.start_agent(placement);
+            self.start_agent(placement, &allowed_targets);
         }
         match &self.shared_objects {
             Some(shared_objects) if !is_first && has_servers => {
@@ -157,12 +179,13 @@ impl CommandLoop {
     fn watch_pods(&self) -> BoxStream<'static, WatchResult> {
         let selector = labels::run_selector(Some(&self.config.manifest.run));
         let config = watcher::Config::default().labels(&selector).any_semantic();
+        let pauses = Backoff::new(FIRST_WATCH_PAUSE, LONGEST_WATCH_PAUSE);
         watcher(self.calls.api::<Pod>(), config)
-            .default_backoff()
+            .backoff(ResetTimerBackoff::new(pauses, WATCH_RESET))
             .boxed()
     }
 
-    fn start_agent(&mut self, placement: Placement) {
+    fn start_agent(&mut self, placement: Placement, allowed_targets: &[IpNet]) {
         let Placement { agent, role, plan } = placement;
         // Agents are placed only after the shared objects exist.
         let Some(shared_objects) = &self.shared_objects else {
@@ -171,7 +194,7 @@ impl CommandLoop {
         let pod = self.config.node_info(&agent.node).and_then(|node| {
             let owner = &shared_objects.owner_job;
             (self.config.manifest)
-                .pod(owner, node, role, &plan, &shared_objects.allowed_targets)
+                .pod(owner, node, role, &plan, allowed_targets)
                 .map_err(|error| format!("its first plan cannot be written as JSON: {error}"))
         });
         let pod = match pod {
@@ -198,6 +221,21 @@ impl CommandLoop {
             is_ready: false,
         };
         self.agents.insert(name, agent);
+    }
+
+    /// The prefixes that agents may send packets to which are placed now.
+    fn allowed_targets(&self) -> Vec<IpNet> {
+        let services = self.shared_objects.iter();
+        let pods = self.agents.values().map(|agent| match &agent.state {
+            AgentState::Running(addresses) => addresses.as_slice(),
+            AgentState::Starting(..) | AgentState::Failed => &[],
+        });
+        allowed_targets(
+            services.flat_map(SharedObjects::cluster_ips),
+            self.config.nodes.values(),
+            &self.config.pod_prefixes,
+            pods.flatten().copied(),
+        )
     }
 
     fn send_plan(&self, plan: Plan) {
@@ -271,10 +309,20 @@ impl CommandLoop {
                 agent.state = AgentState::Failed;
             }
         }
-        for (agent, pending) in late {
-            // The events only add detail to the reason.
-            let pod_events = self.calls.pod_events(&agent.pod).await.unwrap_or_default();
+        // The events only add detail to the reason.
+        let calls = &self.calls;
+        let explained = late.iter().take(MAX_EVENT_LISTS);
+        let pod_events = join_all(explained.map(async |(agent, _)| {
+            let events = calls.pod_events(&agent.pod).await;
+            events.unwrap_or_default()
+        }));
+        let pod_events = pod_events
+            .await
+            .into_iter()
+            .chain(std::iter::repeat(Vec::new()));
+        for ((agent, pending), pod_events) in late.into_iter().zip(pod_events) {
             let reason = startup_timeout_reason(&pending, timeout.as_secs(), &pod_events);
+            let reason = with_architecture(reason, self.architecture_of(&agent));
             self.send(PlatformEvent::AgentFailed { agent, reason });
         }
     }
@@ -285,9 +333,10 @@ impl CommandLoop {
             return;
         }
         self.pod_watch = stream::pending().boxed();
-        // Dropping the senders of plans ends the tasks after their open requests, so that no object is created later.
+        // After the last open request, no object is created any more.
+        self.calls = self.calls.end().await;
         self.agents.clear();
-        while self.pod_tasks.join_next().await.is_some() {}
+        self.pod_tasks.shutdown().await;
         match self.config.cleanup {
             Cleanup::Remove => {
                 if let Err(note) = remove_run(&self.calls, &self.config.manifest).await {
@@ -316,5 +365,12 @@ async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+/// The pauses of a watch of kube-rs.
+impl kube::runtime::utils::Backoff for Backoff {
+    fn reset(&mut self) {
+        Self::reset(self);
     }
 }

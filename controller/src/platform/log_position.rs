@@ -1,27 +1,53 @@
 //! The last line that was read from a log, and the recognition of lines that are read again.
 //!
 //! A followed log ends without an error when the kubelet stops, while the agent goes on writing. Each line carries the time at
-//! which the container runtime received it. A log is therefore read again from the second of the last line, and lines up to
-//! that line are skipped: none is lost, and none is reported twice. A runtime may give several lines the same time (conmon
-//! gives one time to all lines of a read), so lines of the last time are counted. If the last line is not there any more, the
-//! log was rotated.
+//! which the container runtime received it, and the kubelet returns the lines since a time. A log is therefore read again from
+//! somewhat before the last line, and lines up to that line are skipped: none is lost, and none is reported twice. The time of
+//! a line only limits what is read again. The last line is recognised by its time and its text, because the clock of a node
+//! may be set back, and because a runtime may give several lines the same time (conmon gives one time to all lines of a read).
+//! If the last line is not there any more, the log was rotated.
 
-use k8s_openapi::jiff::Timestamp;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+/// How far the clock of a node may be set back while its log is not being read.
+const MAX_STEP_BACK: SignedDuration = SignedDuration::from_secs(600);
 
 /// The position up to which a log was read.
 #[derive(Debug, Default)]
 pub(super) struct LogPosition {
     last: Option<LastLine>,
-    /// While known lines are skipped: how many lines with the time of the last line were skipped.
+    /// The latest time of any line.
+    latest: Option<Timestamp>,
+    /// While known lines are skipped: how many lines like the last one were skipped.
     skipped: Option<usize>,
+    /// Whether the log is read from the last line itself, because the request before returned all that one returns.
+    is_exact: bool,
 }
 
 /// The last line that was read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct LastLine {
     time: Timestamp,
-    /// How many lines with this time were read.
-    count: usize,
+    /// The hashes of the texts of the lines in a row with this time; the last one is this line's.
+    texts: Vec<u64>,
+}
+
+impl LastLine {
+    /// Whether a line has the same time and text.
+    fn is(&self, time: Timestamp, text: u64) -> bool {
+        self.time == time && self.texts.last() == Some(&text)
+    }
+
+    /// How many lines like this one were read.
+    fn count(&self) -> usize {
+        let text = self.texts.last();
+        self.texts
+            .iter()
+            .filter(|other| Some(*other) == text)
+            .count()
+    }
 }
 
 /// A line of a log, compared to what was read before.
@@ -45,13 +71,24 @@ impl LogPosition {
 
     /// Returns the time from which the log is to be read; `None` for its beginning. The kubelet takes whole seconds.
     pub(super) fn since_time(&self) -> Option<Timestamp> {
-        let second = self.last?.time.as_second();
-        Timestamp::from_second(second).ok()
+        let last = self.last.as_ref()?.time;
+        let since = if self.is_exact {
+            last
+        } else {
+            last.checked_sub(MAX_STEP_BACK).ok()?
+        };
+        Timestamp::from_second(since.as_second()).ok()
     }
 
     /// Prepares for lines from [`Self::since_time`] on, some of which are known.
     pub(super) fn rewind(&mut self) {
-        self.skipped = self.last.map(|_| 0);
+        self.skipped = self.last.as_ref().map(|_| 0);
+    }
+
+    /// Ends what [`Self::rewind`] began. An attempt that read as many bytes as a request returns (`is_cut`) did not break, so the
+    /// next one follows at once, without the lines before the last one: these may be more than a request returns.
+    pub(super) fn end(&mut self, is_cut: bool) {
+        self.is_exact = is_cut;
     }
 
     /// Classifies the next bytes of the log, up to a newline or the end of the stream: a time, a blank, and the agent's line.
@@ -63,31 +100,45 @@ impl LogPosition {
             // A message of the kubelet about the log.
             return LogLine::New(line);
         };
+        let hash = hash(text);
         let mut is_rotated = false;
-        if let (Some(skipped), Some(last)) = (&mut self.skipped, self.last) {
-            if time < last.time {
-                return LogLine::Known;
-            }
-            if time == last.time && *skipped < last.count {
+        if let (Some(skipped), Some(last)) = (&mut self.skipped, &self.last) {
+            if last.is(time, hash) {
                 *skipped += 1;
+                if *skipped == last.count() {
+                    self.skipped = None;
+                }
                 return LogLine::Known;
             }
-            is_rotated = *skipped == 0;
+            if Some(time) <= self.latest {
+                return LogLine::Known;
+            }
+            is_rotated = true;
             self.skipped = None;
         }
-        self.last = Some(match self.last {
-            Some(last) if last.time == time => LastLine {
-                count: last.count + 1,
-                ..last
-            },
-            Some(_) | None => LastLine { time, count: 1 },
-        });
+        self.latest = self.latest.max(Some(time));
+        match &mut self.last {
+            Some(last) if last.time == time => last.texts.push(hash),
+            last => {
+                *last = Some(LastLine {
+                    time,
+                    texts: vec![hash],
+                });
+            }
+        }
         if is_rotated {
             LogLine::Rotated(text)
         } else {
             LogLine::New(text)
         }
     }
+}
+
+/// A hash of a line's text, to recognise the line.
+fn hash(text: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Splits a line into its time and its text.
@@ -104,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    /// A log of these lines, each so many milliseconds after the one before.
+    /// A log of these lines, each so many milliseconds after the one before, or before it where the clock is set back.
     fn log(lines: &[(String, i64)]) -> Vec<(Timestamp, String)> {
         let mut at = 1_795_689_992_000;
         let stamp = |(text, delay): &(String, i64)| {
@@ -142,6 +193,7 @@ mod tests {
                     LogLine::Rotated(line) => panic!("{line:?} is no rotation"),
                 }
             }
+            position.end(false);
         }
         read_lines
     }
@@ -154,6 +206,18 @@ mod tests {
         ) {
             // A log only grows.
             cuts.sort_unstable();
+            let texts: Vec<String> = lines.iter().map(|(text, _)| text.clone()).collect();
+            prop_assert_eq!(read(&log(&lines), &cuts), texts);
+        }
+
+        #[test]
+        fn each_line_is_read_exactly_once_though_the_clock_is_set_back(
+            delays in proptest::collection::vec(prop_oneof![0_i64..3_000, -29_000_i64..0], 0..20),
+            mut cuts in proptest::collection::vec((0_usize..20, 0_usize..400), 0..8),
+        ) {
+            cuts.sort_unstable();
+            let lines = delays.into_iter().enumerate();
+            let lines: Vec<_> = lines.map(|(line, delay)| (line.to_string(), delay)).collect();
             let texts: Vec<String> = lines.iter().map(|(text, _)| text.clone()).collect();
             prop_assert_eq!(read(&log(&lines), &cuts), texts);
         }
@@ -181,6 +245,48 @@ mod tests {
         position.rewind();
         assert_eq!(position.advance(three), LogLine::Known);
         assert_eq!(position.advance(four), LogLine::Known);
+    }
+
+    #[test]
+    fn no_line_is_lost_when_the_clock_is_set_back_while_the_log_is_not_read() {
+        let minutes = |minutes: i64| minutes * 60_000;
+        let lines = [
+            ("before", 10),
+            ("last", 10),
+            ("set back", minutes(-9)),
+            ("after", 10),
+        ];
+        let log = log(&lines.map(|(text, delay)| (text.to_owned(), delay)));
+        assert_eq!(read(&log, &[(2, usize::MAX)]), lines.map(|(text, _)| text));
+    }
+
+    #[test]
+    fn a_log_with_more_lines_than_a_request_returns_is_read_on_without_reading_it_twice() {
+        let lines: Vec<(String, i64)> = (0..100).map(|line| (line.to_string(), 1_000)).collect();
+        let log = log(&lines);
+        let mut position = LogPosition::default();
+        let mut found = Vec::new();
+        // Of twelve lines that a request returns, the first is the last one of the request before.
+        for _ in 0..10 {
+            let returned = since(&log, position.since_time());
+            position.rewind();
+            // A request returns few bytes.
+            for bytes in returned.as_bytes()[..returned.len().min(300)]
+                .split_inclusive(|&byte| byte == b'\n')
+            {
+                if let LogLine::New(line) = position.advance(bytes) {
+                    found.push(String::from_utf8(line.to_vec()).unwrap());
+                }
+            }
+            position.end(true);
+        }
+        assert_eq!(
+            found,
+            lines
+                .iter()
+                .map(|(text, _)| text.clone())
+                .collect::<Vec<_>>()
+        );
     }
 
     #[test]

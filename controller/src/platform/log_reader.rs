@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{AsyncBufRead, AsyncBufReadExt as _};
+use futures::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
@@ -16,7 +16,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::backoff::Backoff;
-use crate::platform::api_calls::ApiCalls;
+use crate::platform::announced_addresses::addresses_of;
+use crate::platform::api_calls::{ApiCalls, RETRY_TIMEOUT};
 use crate::platform::log_position::{LogLine, LogPosition};
 
 /// The first delay before a log is opened again.
@@ -25,8 +26,12 @@ const MIN_DELAY: Duration = Duration::from_millis(100);
 /// The longest delay.
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
-/// How long opening a log may fail before its agent fails.
-const FAILURE_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long opening a log may fail before its agent fails: as long as other requests are repeated.
+const FAILURE_TIMEOUT: Duration = RETRY_TIMEOUT;
+
+/// The longest line that is read, bytes: the facts of a node with thousands of routes are a tenth of it. A container runtime
+/// splits lines at 16 KiB, and the kubelet joins them.
+const MAX_LINE: u64 = 8 << 20;
 
 /// Bytes that one request reads at most. The next request reads what follows.
 const MAX_BYTES: i64 = 8 << 20;
@@ -37,7 +42,10 @@ const TAIL_LINES: i64 = 200;
 /// Where the reading of a log starts.
 pub(super) enum LogStart {
     /// At its beginning: the pod is the run's own.
-    Beginning,
+    Beginning {
+        /// The addresses of the pod, from the API.
+        pod_ips: Vec<IpAddr>,
+    },
     /// At the line in which a standing agent greets the run.
     Greeting(Greeting),
 }
@@ -73,6 +81,9 @@ pub(super) struct ReadControl {
     pub(super) opening_permits: Arc<Semaphore>,
 }
 
+/// The most bytes of one agent's log: its lines are kept until the run evaluates them.
+const MAX_LOG: usize = 256 << 20;
+
 /// Sends every line of an agent's log as an event, until the task is aborted or the agent fails.
 ///
 /// The end of a stream is not the end of a pod: a kubelet that stops also ends it. So the log is opened again, from the second
@@ -85,10 +96,11 @@ pub(super) async fn follow_log(
     events: UnboundedSender<PlatformEvent>,
 ) {
     let pods: Api<Pod> = calls.api();
-    let reader = LogReader {
+    let mut reader = LogReader {
         agent,
         start,
         events,
+        bytes: 0,
     };
     let mut position = LogPosition::default();
     let mut backoff = Backoff::new(MIN_DELAY, MAX_DELAY);
@@ -130,17 +142,21 @@ pub(super) async fn follow_log(
                 if new_lines > 0 {
                     backoff.reset();
                 }
+                if reader.bytes > MAX_LOG {
+                    let limit = MAX_LOG >> 20;
+                    reader.fail(format!(
+                        "its log has more than {limit} MiB, and the rest was not read"
+                    ));
+                    return;
+                }
             }
             Err(error) => {
                 let since = *failing_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > FAILURE_TIMEOUT {
-                    reader.send(PlatformEvent::AgentFailed {
-                        agent: reader.agent.clone(),
-                        reason: format!(
-                            "{error}; is the kubelet of {} up, and does the API server reach it?",
-                            reader.agent.node
-                        ),
-                    });
+                    let node = &reader.agent.node;
+                    reader.fail(format!(
+                        "{error}; is the kubelet of {node} up, and does the API server reach it?"
+                    ));
                     return;
                 }
             }
@@ -154,19 +170,25 @@ struct LogReader {
     agent: AgentId,
     start: LogStart,
     events: UnboundedSender<PlatformEvent>,
+    /// The bytes of all lines that were sent.
+    bytes: usize,
 }
 
 impl LogReader {
     /// Sends the new lines of a stream until the stream ends or breaks, and returns their number.
     async fn read(
-        &self,
+        &mut self,
         mut stream: impl AsyncBufRead + Unpin,
         position: &mut LogPosition,
     ) -> usize {
         position.rewind();
         let mut new_lines = 0;
+        let mut received = 0;
         let mut bytes = Vec::new();
-        while let Ok(1..) = stream.read_until(b'\n', &mut bytes).await {
+        while self.bytes <= MAX_LOG
+            && let Ok(count @ 1..) = read_line(&mut stream, &mut bytes).await
+        {
+            received += count;
             match position.advance(&bytes) {
                 LogLine::New(line) => {
                     self.send_line(line);
@@ -182,14 +204,14 @@ impl LogReader {
                 }
                 LogLine::Known | LogLine::Partial => {}
             }
-            bytes.clear();
         }
+        position.end(i64::try_from(received).is_ok_and(|received| received >= MAX_BYTES));
         new_lines
     }
 
     fn tail_lines(&self) -> Option<i64> {
         match &self.start {
-            LogStart::Beginning => None,
+            LogStart::Beginning { .. } => None,
             LogStart::Greeting(_) => Some(TAIL_LINES),
         }
     }
@@ -204,9 +226,10 @@ impl LogReader {
         }
     }
 
-    fn send_line(&self, line: &[u8]) {
+    fn send_line(&mut self, line: &[u8]) {
+        self.bytes += line.len();
         match &self.start {
-            LogStart::Beginning => self.send_own_line(line),
+            LogStart::Beginning { .. } => self.send_own_line(line),
             LogStart::Greeting(greeting) => self.send_line_of_standing_agent(greeting, line),
         }
     }
@@ -217,18 +240,7 @@ impl LogReader {
         match Event::parse(&String::from_utf8_lossy(line)) {
             Ok(Event::Hello(hello)) if hello.run.as_ref() == Some(&greeting.run) => {
                 self.set_state(LogState::Greeted);
-                let (hello, note) = greeting.verified(hello);
-                if let Some(note) = note {
-                    self.send(PlatformEvent::Note(note));
-                }
-                self.send(PlatformEvent::AgentReady {
-                    agent: self.agent.clone(),
-                    addresses: greeting.addresses.clone(),
-                });
-                self.send(PlatformEvent::AgentLine {
-                    agent: self.agent.clone(),
-                    event: Event::Hello(hello),
-                });
+                self.send_hello(hello);
             }
             Ok(Event::Hello(_) | Event::Alert | Event::StandingFailure(_)) => {}
             Ok(_) | Err(_) if has_greeted => self.send_own_line(line),
@@ -244,18 +256,37 @@ impl LogReader {
             return;
         }
         match Event::parse(&text) {
+            Ok(Event::Hello(hello)) => self.send_hello(hello),
             Ok(event) => self.send_event(event),
             Err(error) => self.send_notice(error.to_string()),
         }
     }
 
-    fn send_event(&self, event: Event) {
-        if let Event::Hello(hello) = &event {
-            self.send(PlatformEvent::AgentReady {
-                agent: self.agent.clone(),
-                addresses: hello.addresses.clone(),
-            });
+    /// Sends the greeting of an agent, and that it is ready with the addresses of its pod. A standing agent in its node's network
+    /// also keeps the node's other addresses that it announces, which may replace those of packets.
+    fn send_hello(&self, mut hello: Hello) {
+        let pod_ips = match &self.start {
+            LogStart::Beginning { pod_ips } => pod_ips,
+            LogStart::Greeting(greeting) => &greeting.addresses,
+        };
+        let (addresses, notice) = addresses_of(&hello.addresses, pod_ips);
+        if let LogStart::Greeting(greeting) = &self.start {
+            match greeting.role {
+                AgentRole::Client | AgentRole::Server => hello.addresses.clone_from(&addresses),
+                AgentRole::Host => {}
+            }
         }
+        self.send(PlatformEvent::AgentReady {
+            agent: self.agent.clone(),
+            addresses,
+        });
+        if let Some(notice) = notice {
+            self.send_notice(notice);
+        }
+        self.send_event(Event::Hello(hello));
+    }
+
+    fn send_event(&self, event: Event) {
         self.send(PlatformEvent::AgentLine {
             agent: self.agent.clone(),
             event,
@@ -266,45 +297,44 @@ impl LogReader {
         self.send_event(Event::Notice { text });
     }
 
+    /// Reports that the log cannot be read any further.
+    fn fail(&self, reason: String) {
+        self.send(PlatformEvent::AgentFailed {
+            agent: self.agent.clone(),
+            reason,
+        });
+    }
+
     /// Sends an event to the run. Sending fails only after the run has ended.
     fn send(&self, event: PlatformEvent) {
         drop(self.events.send(event));
     }
 }
 
-impl Greeting {
-    /// Compares the addresses that an agent reports with those of its pod, which count. Returns the line with the latter, and a
-    /// note if the agent does not have all of them. An agent in its node's network also has the node's other addresses, which
-    /// may replace those of packets.
-    fn verified(&self, mut hello: Hello) -> (Hello, Option<String>) {
-        let missing: Vec<String> = (self.addresses.iter())
-            .filter(|address| !hello.addresses.contains(address))
-            .map(ToString::to_string)
-            .collect();
-        let note = (!missing.is_empty()).then(|| {
-            let reported: Vec<String> = hello.addresses.iter().map(ToString::to_string).collect();
-            format!(
-                "the agent {} reports the addresses {}, and the API says {} in its status.podIPs, which are used",
-                hello.agent,
-                list(&reported),
-                missing.join(", ")
-            )
-        });
-        match self.role {
-            AgentRole::Client | AgentRole::Server => hello.addresses.clone_from(&self.addresses),
-            AgentRole::Host => {}
+/// Reads the next line with its line end, or what follows the last one, and returns the number of its bytes. Of a line that is
+/// longer than [`MAX_LINE`] only the beginning is kept, with a line end.
+async fn read_line(
+    mut stream: impl AsyncBufRead + Unpin,
+    line: &mut Vec<u8>,
+) -> std::io::Result<usize> {
+    line.clear();
+    let read = (&mut stream).take(MAX_LINE).read_until(b'\n', line).await?;
+    let is_cut = |line: &[u8]| line.len() as u64 == MAX_LINE && !line.ends_with(b"\n");
+    if is_cut(line) {
+        let mut rest = Vec::new();
+        loop {
+            rest.clear();
+            (&mut stream)
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut rest)
+                .await?;
+            if !is_cut(&rest) {
+                break;
+            }
         }
-        (hello, note)
+        line.push(b'\n');
     }
-}
-
-/// Words separated by commas, or "none".
-fn list(words: &[String]) -> String {
-    if words.is_empty() {
-        "none".to_owned()
-    } else {
-        words.join(", ")
-    }
+    Ok(read)
 }
 
 #[cfg(test)]

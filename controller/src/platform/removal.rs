@@ -9,10 +9,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams};
-use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::wait::{self, await_condition, conditions};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::kubernetes::api_error::ApiError;
 use crate::kubernetes::labels;
@@ -22,11 +22,8 @@ use crate::platform::api_calls::ApiCalls;
 /// How long the removal may take.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How long the deletion is retried while the API server cannot be reached.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(6);
-
-/// The delay before a retry.
-const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// The pause before objects that remain are deleted again.
+const REMAINING_PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether objects of a kind remain after their deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,8 +34,8 @@ enum Remaining {
     Perhaps,
 }
 
-/// Deletes the objects that the owner Job owns, then the Job. If objects remain, the Job is deleted in the foreground, so that
-/// it is gone only when they are.
+/// Deletes the objects that the owner Job owns, then the Job, and waits until all of them are gone. The Job of a canary is deleted
+/// in the foreground: it is gone only when its objects are.
 ///
 /// <https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion>
 ///
@@ -52,26 +49,37 @@ pub(super) async fn remove_run(calls: &ApiCalls, manifest: &Manifest) -> Result<
          removes it at once",
         manifest.lifetime.as_secs()
     );
-    // A one-shot run waits for its removal. A canary does not, and so needs no permission to delete pods.
+    // A one-shot run deletes its objects. A canary does not, and so needs no permission to delete pods.
     let is_one_shot = manifest.check.is_none();
-    let params = if is_one_shot && delete_owned(calls, run).await == Remaining::No {
-        DeleteParams::background()
+    let (params, mut remaining) = if is_one_shot {
+        (
+            DeleteParams::background(),
+            Box::pin(delete_owned(calls, run)).await,
+        )
     } else {
-        DeleteParams::foreground()
+        (DeleteParams::foreground(), Remaining::No)
     };
     let jobs: Api<Job> = calls.api();
     let uid = match delete_job(calls, &jobs, run, &params).await {
-        Ok(Some(uid)) => uid,
-        Ok(None) => return Ok(()),
+        Ok(uid) => uid,
         Err(error) => {
             return Err(format!(
                 "the objects of the run could not be removed: {error}; {outlook}"
             ));
         }
     };
-    let gone = await_condition(jobs, run, conditions::is_deleted(&uid));
+    let gone = async {
+        if let Some(uid) = &uid {
+            await_condition(jobs, run, conditions::is_deleted(uid)).await?;
+        }
+        while remaining == Remaining::Perhaps {
+            sleep(REMAINING_PAUSE).await;
+            remaining = Box::pin(delete_owned(calls, run)).await;
+        }
+        Ok::<(), wait::Error>(())
+    };
     match timeout(REMOVAL_TIMEOUT, gone).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(format!(
             "the removal of the objects of the run could not be watched: {error}; {outlook}"
         )),
@@ -120,7 +128,7 @@ where
     Remaining::Perhaps
 }
 
-/// Deletes the owner Job. Returns its uid if the deletion is under way; `None` if the Job is gone.
+/// Deletes the owner Job, again and again where that may succeed later. Returns its uid if the deletion is under way; `None` if the Job is gone.
 async fn delete_job(
     calls: &ApiCalls,
     jobs: &Api<Job>,
@@ -128,21 +136,13 @@ async fn delete_job(
     params: &DeleteParams,
 ) -> Result<Option<String>, ApiError> {
     let task = format!("delete the Job {run}");
-    let deadline = Instant::now() + RETRY_TIMEOUT;
-    loop {
-        let deletion = calls.request(&task, async {
+    calls
+        .repeat(&task, || async {
             match jobs.delete(run, params).await {
                 Ok(response) => Ok(response.left().and_then(|job| job.metadata.uid)),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
                 Err(error) => Err(error),
             }
-        });
-        match deletion.await {
-            Ok(uid) => return Ok(uid),
-            Err(ApiError::Unreachable { .. }) if Instant::now() < deadline => {
-                sleep(RETRY_DELAY).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+        })
+        .await
 }

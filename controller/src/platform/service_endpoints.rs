@@ -57,7 +57,8 @@ mod tests {
 
     use super::*;
     use crate::manifest::platform_config::Cleanup;
-    use crate::manifest::{IpFamilies, Manifest, NodePorts, Privilege};
+    use crate::manifest::pod_options::PodOptions;
+    use crate::manifest::{IpFamilies, Manifest, NodePorts, PodPrefixes, Privilege};
 
     #[test]
     fn a_server_that_is_not_balanced_keeps_its_slot() {
@@ -70,6 +71,7 @@ mod tests {
                 run: "prober-k3x9q2".to_owned(),
                 namespace: "probes".to_owned(),
                 image: "prober-agent".to_owned(),
+                pod_options: PodOptions::default(),
                 lifetime: Duration::from_secs(90),
                 privilege: Privilege::Unprivileged,
                 families: IpFamilies::Available,
@@ -78,6 +80,7 @@ mod tests {
                 check: None,
             },
             nodes,
+            pod_prefixes: PodPrefixes::default(),
             startup_timeout: Duration::from_secs(30),
             cleanup: Cleanup::Remove,
         };

@@ -3,14 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use futures::future::{try_join, try_join_all};
+use k8s_openapi::api::core::v1::Service;
 use prober_core::packet::family::Family;
 use prober_core::run::{Published, Rules};
 
 use crate::kubernetes::api_error::ApiError;
 use crate::manifest::platform_config::PlatformConfig;
 use crate::manifest::{
-    BALANCED_PORT, OwnerJob, Publication, SLOT_PORT, ServiceAddresses, SlotEndpoint,
-    allowed_targets,
+    BALANCED_PORT, Manifest, NodePorts, OwnerJob, Publication, SLOT_PORT, ServiceAddresses,
+    SlotEndpoint,
 };
 use crate::platform::api_calls::ApiCalls;
 use crate::platform::service_endpoints::ServiceEndpoints;
@@ -19,44 +20,47 @@ use crate::platform::service_endpoints::ServiceEndpoints;
 #[derive(Debug)]
 pub(super) struct SharedObjects {
     pub(super) owner_job: OwnerJob,
-    /// The prefixes that agents may send packets to.
-    pub(super) allowed_targets: Vec<String>,
     service: ServiceAddresses,
     local_service: ServiceAddresses,
     publication: Publication,
 }
 
 impl SharedObjects {
-    /// Creates the owner Job, then the Services that it owns.
+    /// Creates the owner Job, then the Services that it owns; where the cluster refuses node ports, without them, and with a note
+    /// for the reader of the report.
     pub(super) async fn create(
         calls: &ApiCalls,
         config: &PlatformConfig,
-    ) -> Result<Self, ApiError> {
+    ) -> Result<(Self, Option<String>), ApiError> {
         let manifest = &config.manifest;
         let job = calls.apply(&manifest.owner_job()).await?;
         let owner_job = OwnerJob::from_job(&job)
             .ok_or_else(|| calls.invalid_response("create the owner Job", "it has no uid"))?;
-        let (service, local_service) = (
-            manifest.service(&owner_job),
-            manifest.local_service(&owner_job),
-        );
-        let (service, local_service) =
-            try_join(calls.apply(&service), calls.apply(&local_service)).await?;
+        let local_service = manifest.local_service(&owner_job);
+        let ((service, note), local_service) = try_join(
+            create_service(calls, manifest, &owner_job),
+            calls.apply(&local_service),
+        )
+        .await?;
         let (service, local_service) = (
             ServiceAddresses::from_service(&service),
             ServiceAddresses::from_service(&local_service),
         );
-        let cluster_ips = (service.cluster_ips.iter())
-            .chain(&local_service.cluster_ips)
-            .copied();
-        let allowed_targets = allowed_targets(cluster_ips, config.nodes.values());
-        Ok(Self {
+        let shared_objects = Self {
             owner_job,
-            allowed_targets,
             service,
             local_service,
             publication: Publication::First,
-        })
+        };
+        Ok((shared_objects, note))
+    }
+
+    /// The addresses of both Services.
+    pub(super) fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> {
+        let services = [&self.service, &self.local_service];
+        services
+            .into_iter()
+            .flat_map(|service| service.cluster_ips.iter().copied())
     }
 
     /// Writes the slices of RUN-local without endpoints while the servers start. A kube-proxy writes its rules at a change, and
@@ -138,4 +142,25 @@ impl SharedObjects {
             rules: Rules::Underway(any),
         })
     }
+}
+
+/// Creates the Service with the slots. Where a quota or the range of node ports refuses it, it is created without node ports.
+async fn create_service(
+    calls: &ApiCalls,
+    manifest: &Manifest,
+    owner_job: &OwnerJob,
+) -> Result<(Service, Option<String>), ApiError> {
+    let service = manifest.service(owner_job, manifest.node_ports);
+    let error = match (calls.apply(&service).await, manifest.node_ports) {
+        (Err(error @ ApiError::Refused { .. }), NodePorts::Enabled) => error,
+        (response, NodePorts::Enabled | NodePorts::Disabled) => {
+            return response.map(|service| (service, None));
+        }
+    };
+    let service = manifest.service(owner_job, NodePorts::Disabled);
+    let service = calls.apply(&service).await?;
+    let note = format!(
+        "node-port paths were not probed: {error}; to leave them out, give the others (--access-paths)"
+    );
+    Ok((service, Some(note)))
 }

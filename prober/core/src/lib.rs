@@ -51,6 +51,9 @@ pub mod simulation;
 /// The name that a wrong one may stand for.
 pub mod suggestion;
 
+/// Words of others, made harmless for terminals, pages and logs.
+pub mod printable;
+
 /// Points in time.
 pub mod time;
 

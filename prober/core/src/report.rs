@@ -23,6 +23,8 @@ pub mod render;
 pub mod share;
 /// Sources that nodes replace between pods.
 mod source_translation;
+/// The verdict of a report.
+mod verdict;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -88,10 +90,10 @@ pub enum Completion {
 pub enum Verdict {
     /// Every path was probed and works.
     Healthy,
-    /// A path fails, or a cause is named.
+    /// A path fails, or a cause is named; also if other paths were not probed, or the run did not complete.
     Faulty,
     /// No probe failed, but some paths were not probed, or had fewer than [`MIN_HANDSHAKES`] handshakes; or the run did
-    /// not complete, so its results are partial.
+    /// not complete, so its results are partial, and no path fails whose agents ran to the end.
     Inconclusive,
 }
 

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Agents that only probe are placed last, with their first probes: a plan takes long to reach an agent that has just
-//! started. On peers they may start while the facts of the nodes under test are read.
+//! started. On peers they may start while the facts of the nodes under test are read, if the ranges of pods are known.
 //!
 //! A repeated run does not end when everything is measured: it is idle until its next cycle starts, or until it is interrupted.
 //!
@@ -55,7 +55,7 @@ use transition::Event;
 pub use cycle::CycleSpec;
 pub use endpoint_slices::{EndpointSlices, SliceEndpoint};
 pub use platform::{Endpoints, Placement, PlatformCommand, PlatformEvent, Published, Rules};
-pub use spec::{MAX_SLOTS, MissingFamilies, NodePods, PodNames, RunSpec};
+pub use spec::{MAX_SLOTS, MissingFamilies, NodePods, PodNames, PodRanges, RunSpec};
 pub use state::Phase;
 
 /// The results of a run, or of one cycle of it.

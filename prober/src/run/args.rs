@@ -4,17 +4,18 @@ use std::num::NonZeroU8;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 use prober_core::probe::tier::Tier;
 use prober_core::run::RunSpec;
-use prober_core::topology::NodeName;
-use prober_lab::kube_proxy::ProxyMode;
-use prober_lab::topology::CountError;
-use prober_lab::{DataPlane, FaultAt, LabSpec};
+use prober_core::topology::{AccessPath, NodeName};
 
+#[cfg(target_os = "linux")]
+use super::lab_args::LabArgs;
+use super::pod_args::PodArgs;
 use crate::connect_args::ConnectArgs;
 use crate::output::OutputArgs;
 use crate::usage;
-use crate::values::{Families, RunTierArg, data_plane, duration, fault, lab_spec, proxy_mode};
+use crate::values::{Families, RunTierArg, access_path, duration};
 
 /// The image of this version's agent, as `make image` names it.
 pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("CARGO_PKG_VERSION"));
@@ -24,8 +25,8 @@ pub(crate) const AGENT_IMAGE: &str = concat!("prober.dev/prober-agent:", env!("C
 #[command(
     after_help = "What is placed in a cluster is removed again, also after Ctrl-C; after kill -9 the cluster \
     removes it after --timeout.\n\n\
-    Exit status: 0 healthy, 1 a path fails, 2 inconclusive, or could not run to its end. After \
-    Ctrl-C the report shows what was measured until then, and the exit status is 1 if a path of it fails.\n\n\
+    Exit status: 0 healthy, 1 a path fails, also where others could not be probed, 2 inconclusive, or could not run to \
+    its end. After Ctrl-C the report shows what was measured until then, and the exit status is 1 if a path of it fails.\n\n\
     Examples:\n  \
     prober run --node ip-10-0-3-17\n  \
     prober run --all --context staging -n prober -o json > report.json\n  \
@@ -53,6 +54,19 @@ pub(crate) struct RunArgs {
     /// The IP families to probe
     #[arg(long, value_enum, default_value = "auto", env = "PROBER_FAMILY")]
     pub(crate) family: Families,
+
+    /// The access paths to probe, such as pod-ip,cluster-ip [default: all]
+    ///
+    /// Without node-port the test Service has no node ports; without host-network and with --tier T1 no pod is placed in the
+    /// nodes' own network.
+    #[arg(
+        long,
+        value_name = "PATH,...",
+        value_delimiter = ',',
+        value_parser = access_path(),
+        env = "PROBER_ACCESS_PATHS"
+    )]
+    pub(crate) access_paths: Vec<AccessPath>,
 
     /// The time limit of the run, such as 90s; then it ends with what is measured, and exit status 2
     ///
@@ -94,6 +108,7 @@ pub(crate) struct RunArgs {
     pub(crate) cluster: ClusterArgs,
 
     /// In the lab
+    #[cfg(target_os = "linux")]
     #[command(flatten)]
     pub(crate) lab: LabArgs,
 }
@@ -106,6 +121,10 @@ pub(crate) struct ClusterArgs {
     #[arg(long, conflicts_with = "selected")]
     pub(crate) all: bool,
 
+    /// Probe every node with these labels, each paired with others of them, such as pool=web,!gpu
+    #[arg(long, value_name = "LABELS", conflicts_with_all = ["selected", "all"])]
+    pub(crate) node_selector: Option<String>,
+
     /// The cluster to connect to
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
@@ -113,6 +132,17 @@ pub(crate) struct ClusterArgs {
     /// The agent's image
     #[arg(long, value_name = "IMAGE", default_value = AGENT_IMAGE, env = "PROBER_IMAGE")]
     pub(crate) image: String,
+
+    /// What the user chooses of the pods
+    #[command(flatten)]
+    pub(crate) pods: PodArgs,
+
+    /// The ranges of all pods' addresses, where the cluster does not know them, such as 2600:1f14:e5e:f00::/56
+    ///
+    /// Agents probe no address outside of the run's Services, its nodes and these ranges. Without this flag the ranges are the
+    /// podCIDRs of the nodes and those that are private; addresses of the run's own pods are always probed.
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', value_parser = cidr, env = "PROBER_POD_CIDRS")]
+    pub(crate) pod_cidrs: Vec<IpNet>,
 
     /// Whether node facts (sysctls, routes, filter rules) are read, by a pod in the node's own network
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
@@ -125,40 +155,6 @@ pub(crate) struct ClusterArgs {
     /// Say on standard error how many requests the API server got
     #[arg(long, hide = true)]
     pub(crate) count_requests: bool,
-}
-
-/// What only the lab takes.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Lab")]
-pub(crate) struct LabArgs {
-    /// Build a network of namespaces and probe that
-    #[arg(
-        long,
-        conflicts_with_all = ["all", "kubeconfig", "context", "namespace", "keep", "require_tier"]
-    )]
-    pub(crate) lab: bool,
-
-    /// How many nodes the lab has [default: 2, and 3 with cross-subnet]
-    #[arg(long, value_name = "N", env = "PROBER_NODES")]
-    pub(crate) nodes: Option<u8>,
-
-    /// How pods are attached to nodes, and nodes to each other [default: bridge-vxlan]
-    #[arg(long, value_name = "DATA-PLANE", value_parser = data_plane(), requires = "lab")]
-    pub(crate) data_plane: Option<DataPlane>,
-
-    /// How kube-proxy translates Services [default: iptables]
-    #[arg(long = "proxy", value_name = "MODE", value_parser = proxy_mode(), requires = "lab")]
-    pub(crate) proxy_mode: Option<ProxyMode>,
-
-    /// Break the lab first; may be given several times (`prober lab faults` lists them)
-    #[arg(
-        long = "fault",
-        value_name = "FAULT[@NODE]",
-        value_parser = fault(),
-        hide_possible_values = true,
-        requires = "lab"
-    )]
-    pub(crate) faults: Vec<FaultAt>,
 }
 
 /// Whether node facts are read.
@@ -176,6 +172,7 @@ pub(crate) enum NodeFactsArg {
 #[derive(Debug)]
 pub(crate) enum Environment {
     /// In a network of namespaces.
+    #[cfg(target_os = "linux")]
     Lab,
     /// In a cluster.
     Cluster,
@@ -184,45 +181,31 @@ pub(crate) enum Environment {
 impl RunArgs {
     /// Returns the place of the run. Fails if the arguments name none.
     pub(crate) fn environment(&self) -> anyhow::Result<Environment> {
-        if self.lab.lab {
+        #[cfg(target_os = "linux")]
+        if self.lab.is_chosen()? {
             return Ok(Environment::Lab);
         }
-        // clap does not enforce that `--fault` requires `--lab` if `--all` is given, which conflicts with `--lab`.
-        if !self.lab.faults.is_empty() {
-            return Err(usage::error(
-                "--fault breaks the lab, never a cluster: give --lab as well",
-            ));
-        }
-        if self.lab.data_plane.is_some() || self.lab.proxy_mode.is_some() {
-            return Err(usage::error(
-                "--data-plane and --proxy are those of the lab, never of a cluster: give --lab as well",
-            ));
-        }
-        if self.selected.is_empty() && !self.cluster.all {
+        let is_chosen = self.cluster.all || self.cluster.node_selector.is_some();
+        if self.selected.is_empty() && !is_chosen {
             return Err(usage::error(
                 "nothing to probe: give --node NODE (once for each node; `kubectl get nodes` lists them), --all for \
-                 every node of the cluster, or --lab for a network of namespaces on this machine",
+                 every node of the cluster, --node-selector LABELS for some of them, or --lab for a network of \
+                 namespaces on this machine",
             ));
         }
         Ok(Environment::Cluster)
-    }
-
-    /// Returns the lab that these arguments describe. Fails if it cannot have as many nodes or servers.
-    pub(crate) fn lab_spec(&self) -> Result<LabSpec, CountError> {
-        let LabArgs {
-            nodes,
-            data_plane,
-            proxy_mode,
-            ..
-        } = self.lab;
-        lab_spec(nodes, self.servers.get(), data_plane, proxy_mode)
     }
 
     /// Returns the run that these arguments describe on `nodes`, all of which are under test.
     ///
     /// `run` is its name; `nonce` is the number that its servers' banners carry.
     pub(crate) fn spec(&self, run: String, nonce: u64, nodes: Vec<NodeName>) -> RunSpec {
+        let access_paths = match &self.access_paths[..] {
+            [] => AccessPath::ALL.into(),
+            chosen => chosen.iter().copied().collect(),
+        };
         RunSpec {
+            access_paths,
             peers: self.peers,
             servers_per_node: self.servers,
             raw_probes: self.probes,
@@ -260,6 +243,18 @@ impl RunArgs {
             Some(_) | None => Ok(most),
         }
     }
+}
+
+/// Parses a range of addresses, such as `10.244.0.0/16`.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    let range: IpNet = text.parse().map_err(|_| {
+        "expected a range of addresses, such as 10.244.0.0/16 or fd00:10::/56".to_owned()
+    })?;
+    // Any address of the Internet is no range of pods.
+    if range.prefix_len() < 4 {
+        return Err("a range of pods' addresses has a prefix of at least 4 bits".to_owned());
+    }
+    Ok(range.trunc())
 }
 
 /// Parses the name of a node: an RFC 1123 subdomain, as Kubernetes validates it.
@@ -353,6 +348,31 @@ mod tests {
                 .contains("--lab")
         );
         assert!(refused(&["--node", "a", "--fault", "packet-loss"]).contains("--lab"));
+    }
+
+    #[test]
+    fn access_paths_and_pod_ranges_are_lists() {
+        let spec = |words: &[&str]| {
+            run(words).spec("prober-k3x9q2".to_owned(), 7, vec![NodeName::new("a")])
+        };
+        assert_eq!(spec(&["--all"]).access_paths.len(), AccessPath::ALL.len());
+        let chosen = spec(&["--lab", "--access-paths", "pod-ip,Cluster-IP"]).access_paths;
+        assert_eq!(chosen, [AccessPath::PodIp, AccessPath::ClusterIp].into());
+        let error = refused(&["--all", "--access-paths", "pod-ip,node-prot"]);
+        assert!(error.contains("did you mean node-port?"), "{error}");
+
+        let given = run(&["--all", "--pod-cidrs", "198.18.4.0/15,2600:1f14::/56"])
+            .cluster
+            .pod_cidrs;
+        assert_eq!(
+            given,
+            ["198.18.0.0/15", "2600:1f14::/56"].map(|one| one.parse().unwrap())
+        );
+        for range in ["0.0.0.0/0", "10.0.0.0", "10.0.0.0/33"] {
+            refused(&["--all", "--pod-cidrs", range]);
+        }
+        let labelled = run(&["--node-selector", "pool=web"]).environment();
+        assert!(matches!(labelled, Ok(Environment::Cluster)));
     }
 
     #[test]

@@ -12,16 +12,17 @@ use anyhow::Context as _;
 use controller::kubernetes::api_client::ApiClient;
 use controller::kubernetes::kubeconfig::{KubeconfigEnv, connect};
 use controller::kubernetes::node_choice::NodeChoice;
-use controller::kubernetes::node_info::{self, NodeInfo};
+use controller::kubernetes::node_info;
 use controller::kubernetes::runtime::Runtime;
 use controller::manifest::platform_config::{Cleanup, PlatformConfig, STARTUP_TIMEOUT_MARGIN};
-use controller::manifest::{IpFamilies, Manifest, NodePorts, Privilege, run_name};
+use controller::manifest::{IpFamilies, Manifest, NodePorts, PodPrefixes, Privilege, run_name};
 use controller::one_shot::admission::{DryRunPods, EvidenceRequest, NodeFactsMode};
 use controller::one_shot::preflight::{PreflightRequest, PreflightResult, preflight};
 use controller::platform::ClusterPlatform;
 use prober_core::packet::family::Family;
 use prober_core::probe::tier::Tier;
 use prober_core::run::{PlatformEvent, Run, RunSpec};
+use prober_core::topology::AccessPath;
 
 use super::args::NodeFactsArg;
 use super::{RunArgs, finish_report, progress};
@@ -54,6 +55,10 @@ pub(super) fn in_cluster(
     let preflight_result = runtime.block_on(preflight(&connection, &request))?;
     let spec = spec(args, &draft, nonce, families, &preflight_result);
     let config = platform_config(args, draft, &spec, &preflight_result);
+    let spec = RunSpec {
+        pod_ranges: config.pod_prefixes.pod_ranges(),
+        ..spec
+    };
 
     let run = config.manifest.run.clone();
     let requests = connection.request_count.clone();
@@ -98,6 +103,7 @@ fn draft_manifest(
         run: run_name(nonce),
         namespace: connection.namespace.clone(),
         image: args.cluster.image.clone(),
+        pod_options: args.cluster.pods.options(),
         lifetime: args.timeout + CLEANUP_MARGIN,
         privilege: Privilege::NetRaw,
         families: match families {
@@ -114,10 +120,10 @@ fn draft_manifest(
 fn preflight_request(args: &RunArgs, draft: &Manifest) -> anyhow::Result<PreflightRequest> {
     Ok(PreflightRequest {
         run: draft.run.clone(),
-        node_choice: if args.cluster.all {
-            NodeChoice::All
-        } else {
-            NodeChoice::Named(args.selected.iter().cloned().collect())
+        node_choice: match &args.cluster.node_selector {
+            Some(selector) => NodeChoice::Labelled(selector.clone()),
+            None if args.cluster.all => NodeChoice::All,
+            None => NodeChoice::Named(args.selected.iter().cloned().collect()),
         },
         peers: args.peers,
         evidence: EvidenceRequest {
@@ -164,6 +170,9 @@ fn platform_config(
     preflight_result: &PreflightResult,
 ) -> PlatformConfig {
     let servers = spec.placed_nodes().len() * usize::from(spec.servers_per_node.get());
+    let has_node_ports = spec.access_paths.contains(&AccessPath::NodePort);
+    let placed = spec.placed_nodes().into_iter().collect();
+    let nodes = node_info::node_infos(&preflight_result.nodes, &placed);
     PlatformConfig {
         manifest: Manifest {
             privilege: if spec.tier >= Tier::T1 {
@@ -172,13 +181,15 @@ fn platform_config(
                 Privilege::Unprivileged
             },
             slots: u16::try_from(servers.min(spec.slots)).unwrap_or_default(),
+            node_ports: if has_node_ports {
+                NodePorts::Enabled
+            } else {
+                NodePorts::Disabled
+            },
             ..draft
         },
-        nodes: preflight_result
-            .nodes
-            .iter()
-            .map(|node| (node_info::node_name(node), NodeInfo::from_node(node)))
-            .collect(),
+        pod_prefixes: PodPrefixes::new(&args.cluster.pod_cidrs, nodes.values()),
+        nodes,
         startup_timeout: spec.startup_timeout.saturating_sub(STARTUP_TIMEOUT_MARGIN),
         cleanup: if args.cluster.keep {
             Cleanup::Keep

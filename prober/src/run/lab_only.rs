@@ -25,12 +25,16 @@ pub(super) mod cluster {
 
 /// Sends nothing.
 pub(super) mod telemetry {
-    use std::path::Path;
-
     use prober_core::report::Report;
 
     /// Does nothing.
     pub(in crate::run) const fn send(_report: &Report) {}
+}
+
+/// Hands no report out of the lab.
+#[cfg(target_os = "linux")]
+pub(super) mod report_file {
+    use std::path::Path;
 
     /// The counterpart of the file that carries a report out of the lab; there is none.
     #[derive(Debug)]

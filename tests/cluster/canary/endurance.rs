@@ -12,6 +12,13 @@ use super::controllers::Controller;
 use super::{Canary, trial};
 use crate::harness::wait_until;
 
+pub(super) fn essential() -> Vec<Trial> {
+    vec![trial(
+        "a leader that is deleted with its pod has a successor",
+        deleted,
+    )]
+}
+
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial(
@@ -21,10 +28,6 @@ pub(super) fn trials() -> Vec<Trial> {
         trial(
             "a suspended leader does nothing after it resumes",
             suspended,
-        ),
-        trial(
-            "a leader that is deleted with its pod has a successor",
-            deleted,
         ),
         trial("a canary outlives its API server", api_server),
         trial(

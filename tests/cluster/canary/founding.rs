@@ -10,12 +10,15 @@ use super::{Canary, file, trial};
 use crate::harness::wait_until;
 use crate::prober;
 
+pub(super) fn essential() -> Vec<Trial> {
+    vec![trial(
+        "a canary reports the founding fault and its end everywhere",
+        is_reported_everywhere,
+    )]
+}
+
 pub(super) fn trials() -> Vec<Trial> {
     vec![
-        trial(
-            "a canary reports the founding fault and its end everywhere",
-            is_reported_everywhere,
-        ),
         trial(
             "a canary distinguishes two faults at the same time",
             two_at_once,

@@ -88,7 +88,7 @@ fn agents_that_may_not_have_the_plan_yet_measure_nothing() {
     cluster.set_works(1, false);
     cluster.close_gates(1);
     let since = cluster.now;
-    cluster.pass(FIRST_ROUND);
+    cluster.pass(FIRST_ROUND_BY_PLAN);
     assert_eq!(
         state(&cluster, 1),
         NodeState::Alerting(since),

@@ -3,15 +3,23 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher;
 use prober_core::run::PlatformEvent;
+use prober_core::topology::AgentId;
 
 use super::{Agent, AgentState, CommandLoop, WatchResult};
-use crate::kubernetes::pod_status::{PodState, is_ready, pod_state};
+use crate::kubernetes::pod_status::{PodState, is_ready, pod_state, with_architecture};
 use crate::platform::log_reader::LogStart;
 
 impl CommandLoop {
     pub(super) fn handle_watch_event(&mut self, event: WatchResult) {
-        if event.is_ok() {
-            self.apiserver_health.record_event();
+        match &event {
+            // A watch begins with this event before it has sent a request.
+            Ok(watcher::Event::Init) | Err(_) => {}
+            Ok(
+                watcher::Event::Apply(_)
+                | watcher::Event::Delete(_)
+                | watcher::Event::InitApply(_)
+                | watcher::Event::InitDone,
+            ) => self.apiserver_health.record_event(),
         }
         match event {
             Ok(watcher::Event::Apply(pod)) => self.update_pod(&pod),
@@ -45,9 +53,9 @@ impl CommandLoop {
             (PodState::Waiting(reason), AgentState::Starting(_, pending)) => *pending = reason,
             (PodState::Running(current), AgentState::Running(addresses)) => *addresses = current,
             (PodState::Running(addresses), state @ AgentState::Starting(..)) => {
-                *state = AgentState::Running(addresses);
+                *state = AgentState::Running(addresses.clone());
                 let (calls, events) = (self.calls.clone(), self.events.clone());
-                let start = LogStart::Beginning;
+                let start = LogStart::Beginning { pod_ips: addresses };
                 self.log_readers
                     .start(calls, agent.id.clone(), start, events);
             }
@@ -57,12 +65,19 @@ impl CommandLoop {
             ) => {
                 *state = AgentState::Failed;
                 let agent = agent.id.clone();
+                let reason = with_architecture(reason, self.architecture_of(&agent));
                 self.send(PlatformEvent::AgentFailed { agent, reason });
             }
             (PodState::Waiting(_), AgentState::Running(_) | AgentState::Failed)
             | (PodState::Running(_) | PodState::Failed(_), AgentState::Failed) => {}
         }
         self.report_alerts();
+    }
+
+    /// The architecture of an agent's node; empty if it is unknown.
+    pub(super) fn architecture_of(&self, agent: &AgentId) -> &str {
+        let node = self.config.nodes.get(&agent.node);
+        node.map_or("", |node| node.architecture.as_str())
     }
 
     /// Stops reading logs until the run resumes it, and reports alerts instead.

@@ -1,6 +1,6 @@
-//! The lines of a standing agent that belong to a run.
+//! The lines of a standing agent that belong to a run, and the bound of a line.
 
-use futures::io::Cursor;
+use futures::io::{BufReader, Cursor};
 use prober_core::probe::event::EVENT_SCHEMA;
 use prober_core::probe::tier::Tier;
 use prober_core::time::Timestamp;
@@ -61,11 +61,12 @@ fn reader(
             state,
         }),
         events,
+        bytes: 0,
     };
     (reader, log_state, received)
 }
 
-async fn read(reader: &LogReader, events: &[Event]) {
+async fn read(reader: &mut LogReader, events: &[Event]) {
     let mut position = LogPosition::default();
     reader.read(Cursor::new(log(events)), &mut position).await;
 }
@@ -77,9 +78,9 @@ fn sent(received: &mut UnboundedReceiver<PlatformEvent>) -> Vec<PlatformEvent> {
 
 #[tokio::test]
 async fn lines_before_the_greeting_and_of_the_standing_plan_are_not_of_the_run() {
-    let (reader, state, mut received) = reader(AgentRole::Client, &["10.244.0.7"]);
+    let (mut reader, state, mut received) = reader(AgentRole::Client, &["10.244.0.7"]);
     read(
-        &reader,
+        &mut reader,
         &[
             hello(None, &["10.244.0.7"]),
             notice("of an earlier run"),
@@ -91,7 +92,11 @@ async fn lines_before_the_greeting_and_of_the_standing_plan_are_not_of_the_run()
     assert_eq!(sent(&mut received), []);
     assert_eq!(*state.borrow(), LogState::Opening);
     let own = hello(Some("test"), &["10.244.0.7"]);
-    read(&reader, &[own.clone(), Event::Alert, notice("of this run")]).await;
+    read(
+        &mut reader,
+        &[own.clone(), Event::Alert, notice("of this run")],
+    )
+    .await;
     let agent = AgentId::new("node-1", "prober-client-x");
     let line = |event| PlatformEvent::AgentLine {
         agent: agent.clone(),
@@ -109,21 +114,28 @@ async fn lines_before_the_greeting_and_of_the_standing_plan_are_not_of_the_run()
 }
 
 #[tokio::test]
-async fn the_addresses_of_the_api_count_and_another_claim_is_a_note() {
-    let (reader, _state, mut received) = reader(AgentRole::Client, &["10.244.0.7", "fd00::7"]);
-    read(&reader, &[hello(Some("test"), &["10.244.0.7", "10.0.0.1"])]).await;
+async fn the_addresses_of_the_api_count_and_another_claim_is_a_notice() {
+    let (mut reader, _state, mut received) = reader(AgentRole::Client, &["10.244.0.7", "fd00::7"]);
+    read(
+        &mut reader,
+        &[hello(Some("test"), &["10.244.0.7", "10.0.0.1"])],
+    )
+    .await;
     let events = sent(&mut received);
     let [
-        PlatformEvent::Note(note),
         PlatformEvent::AgentReady { addresses, .. },
+        PlatformEvent::AgentLine {
+            event: Event::Notice { text },
+            ..
+        },
         line,
     ] = &events[..]
     else {
         panic!("{events:?}");
     };
     assert!(
-        note.contains("10.244.0.7, 10.0.0.1") && note.contains("fd00::7"),
-        "{note}"
+        text.contains("10.244.0.7, 10.0.0.1") && text.contains("fd00::7"),
+        "{text}"
     );
     assert_eq!(addresses.len(), 2);
     let PlatformEvent::AgentLine {
@@ -138,9 +150,9 @@ async fn the_addresses_of_the_api_count_and_another_claim_is_a_note() {
 
 #[tokio::test]
 async fn an_agent_in_the_network_of_its_node_has_the_nodes_other_addresses_too() {
-    let (reader, _state, mut received) = reader(AgentRole::Host, &["10.99.0.11"]);
+    let (mut reader, _state, mut received) = reader(AgentRole::Host, &["10.99.0.11"]);
     read(
-        &reader,
+        &mut reader,
         &[hello(Some("test"), &["10.99.0.11", "10.244.0.1"])],
     )
     .await;
@@ -157,4 +169,17 @@ async fn an_agent_in_the_network_of_its_node_has_the_nodes_other_addresses_too()
     };
     assert_eq!(addresses.len(), 1);
     assert_eq!(hello.addresses.len(), 2);
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_occupies_no_more_than_its_bound() {
+    let long = usize::try_from(MAX_LINE).unwrap() * 2 + 7;
+    let text = [b"one\n".as_slice(), &vec![b'x'; long], b"\ntwo\nend"].concat();
+    let mut stream = BufReader::new(Cursor::new(text));
+    let (mut line, mut lengths) = (Vec::new(), Vec::new());
+    while let Ok(1..) = read_line(&mut stream, &mut line).await {
+        lengths.push(line.len());
+    }
+    let bound = usize::try_from(MAX_LINE).unwrap() + 1;
+    assert_eq!(lengths, [4, bound, 4, 3]);
 }

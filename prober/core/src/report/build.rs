@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::notes::{notes, notes_of_evidence};
 use super::share::{interval, share, two_digits};
+use super::verdict::verdict;
 use super::{
-    AgentReport, BackendReport, CauseName, ComparisonReport, Completion, ConntrackReport,
-    DiagnosisReport, End, EngineUse, Health, Meta, NodeReport, PathReport, ProbeReport,
-    REPORT_SCHEMA, Report, RttReport, SampleProbe, UnprobedReport, Verdict,
+    AgentReport, BackendReport, CauseName, ComparisonReport, ConntrackReport, DiagnosisReport, End,
+    EngineUse, Health, Meta, NodeReport, PathReport, ProbeReport, REPORT_SCHEMA, Report, RttReport,
+    SampleProbe, UnprobedReport, Verdict,
 };
 use crate::data_plane::{DataPlane, NodeDataPlane};
 use crate::diagnosis::Diagnosis;
@@ -114,32 +115,6 @@ fn engines(matrix: &Matrix) -> Vec<EngineKind> {
         Source::Capture => BTreeSet::new(),
     };
     engines.into_iter().collect()
-}
-
-fn verdict(matrix: &Matrix, report: &Report) -> Verdict {
-    let has = |health| report.paths.iter().any(|path| path.health == health);
-    let is_faulty = !report.diagnoses.is_empty() || has(Health::Failing);
-    let is_complete = !(report.paths.is_empty()
-        || has(Health::NotProbed)
-        || !report.unprobed.is_empty()
-        || report.sparsely_probed().next().is_some()
-        || lacks_a_complete_client(matrix));
-    match report.completion {
-        Completion::Interrupted | Completion::Complete if is_faulty => Verdict::Faulty,
-        Completion::Complete if is_complete => Verdict::Healthy,
-        Completion::Complete | Completion::Interrupted | Completion::CouldNotRun { .. } => {
-            Verdict::Inconclusive
-        }
-    }
-}
-
-/// Whether a client did not report to the end, so that the outcomes of its last probes are unknown.
-fn lacks_a_complete_client(matrix: &Matrix) -> bool {
-    let ended = |evidence: &PathEvidence| {
-        let client = matrix.agents.get(&evidence.path.client);
-        client.is_none_or(|client| client.has_reported)
-    };
-    matrix.source == Source::Run && !matrix.paths.values().all(ended)
 }
 
 fn unprobed(path: &Path, reason: &str) -> UnprobedReport {

@@ -9,7 +9,7 @@ use crate::evidence::Matrix;
 use crate::evidence::start_up::{MAX_START_UP, Opening};
 use crate::report::source_translation::replaced_sources;
 use crate::time::nanos;
-use crate::topology::{AgentId, NodeName, PathId};
+use crate::topology::{AccessPath, AgentId, NodeName, PathId};
 use crate::units::duration;
 
 /// The delay of timers from which an agent counts as starved of CPU, in milliseconds.
@@ -20,6 +20,9 @@ const NOTED_WAIT: Duration = Duration::from_millis(400);
 
 /// The most names that a sentence about several agents or nodes lists in a summary.
 const MAX_NAMES: usize = 3;
+
+/// The most notes of one kind in a summary.
+const MAX_NOTES: usize = 8;
 
 /// Whether a sentence about several agents or nodes names all of them.
 #[derive(Clone, Copy)]
@@ -70,7 +73,7 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
         );
     }
     notes.extend(report.notes.iter().cloned());
-    notes.extend(grouped_notes(report, Detail::Summary));
+    notes.extend(abridged(grouped_notes(report, Detail::Summary)));
     let has_few_round_trips = |path: &PathReport| (1..100).contains(&path.rtt_us.count);
     if report.verdict == Verdict::Faulty && report.paths.iter().any(has_few_round_trips) {
         notes.push(
@@ -134,14 +137,34 @@ fn first_connectivity(
 pub(super) fn unfolded_notes(report: &Report) -> Vec<String> {
     let summaries = grouped_notes(report, Detail::Summary);
     let full = grouped_notes(report, Detail::Full);
+    let left_out = left_out(summaries.len());
     let unfolded = |note: &String| {
+        if Some(note) == left_out.as_ref() {
+            return full.get(MAX_NOTES..).unwrap_or_default().to_vec();
+        }
         let pair = summaries
             .iter()
             .zip(&full)
             .find(|(summary, _)| *summary == note);
-        pair.map_or(note, |(_, full)| full).clone()
+        vec![pair.map_or(note, |(_, full)| full).clone()]
     };
-    report.notes.iter().map(unfolded).collect()
+    report.notes.iter().flat_map(unfolded).collect()
+}
+
+/// The first [`MAX_NOTES`] notes about agents and nodes, and the number of the others.
+fn abridged(mut notes: Vec<String>) -> Vec<String> {
+    let left_out = left_out(notes.len());
+    notes.truncate(MAX_NOTES);
+    notes.extend(left_out);
+    notes
+}
+
+/// The note about those of `count` notes that are left out, if any are.
+fn left_out(count: usize) -> Option<String> {
+    let more = count.checked_sub(MAX_NOTES).filter(|&more| more > 0)?;
+    Some(format!(
+        "{more} more notes about agents and nodes: -o wide shows them."
+    ))
 }
 
 /// The notes about agents, then those about nodes whose facts were not read: the same number at each `detail`.
@@ -160,18 +183,41 @@ fn grouped_notes(report: &Report, detail: Detail) -> Vec<String> {
     notes
 }
 
-/// One note for each reason for which paths were not probed.
+/// One note for each reason for which paths were not probed, the commonest first; beyond [`MAX_NOTES`] their number.
 fn unprobed(report: &Report) -> Vec<String> {
-    let mut by_reason: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut by_reason: BTreeMap<&str, BTreeMap<AccessPath, usize>> = BTreeMap::new();
     for path in &report.unprobed {
-        *by_reason.entry(path.reason.as_str()).or_default() += 1;
+        let kinds = by_reason.entry(path.reason.as_str()).or_default();
+        *kinds.entry(path.access_path).or_default() += 1;
     }
-    by_reason
+    let mut reasons: Vec<(&str, usize, String)> = by_reason
         .into_iter()
-        .map(|(reason, count)| {
-            let paths = if count == 1 { "path" } else { "paths" };
-            format!("Not probed, {count} {paths}: {reason}. That says nothing of the network.")
+        .map(|(reason, kinds)| {
+            let counts = kinds
+                .iter()
+                .map(|(kind, count)| format!("{kind} {count}"))
+                .collect::<Vec<_>>();
+            (reason, kinds.values().sum(), counts.join(", "))
         })
+        .collect();
+    reasons.sort_by_key(|(_, count, _)| std::cmp::Reverse(*count));
+    let (named, others) = reasons.split_at(reasons.len().min(MAX_NOTES));
+    let more: usize = others.iter().map(|(_, count, _)| count).sum();
+    let more = (!others.is_empty()).then(|| {
+        format!(
+            "Not probed, {more} more paths for {} other reasons: the report's JSON lists them.",
+            others.len()
+        )
+    });
+    named
+        .iter()
+        .map(|(reason, count, kinds)| {
+            let paths = if *count == 1 { "path" } else { "paths" };
+            format!(
+                "Not probed, {count} {paths} ({kinds}): {reason}. That says nothing of the network."
+            )
+        })
+        .chain(more)
         .collect()
 }
 

@@ -15,6 +15,7 @@ use std::fmt;
 
 use textwrap::{WordSeparator, WordSplitter, WrapAlgorithm};
 
+use crate::printable::printable;
 use crate::report::Report;
 
 /// Text in pieces, each with a [`Tone`] from which a terminal takes its colour.
@@ -73,8 +74,10 @@ impl Text {
             .map(|(tone, text)| (*tone, text.as_str()))
     }
 
+    /// Adds a piece, made [`printable`]: names and reasons in it are the words of agents, pods and the API server.
     fn put(&mut self, tone: Tone, text: impl Into<String>) -> &mut Self {
-        self.pieces.push((tone, text.into()));
+        self.pieces
+            .push((tone, printable(&text.into()).into_owned()));
         self
     }
 

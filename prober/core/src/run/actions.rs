@@ -15,7 +15,7 @@ use super::readiness::wait_for_readiness;
 use super::state::{
     ProbeOnly, Probing, ReadingFacts, RoundDeadlines, Starting, State, Unattended, Waiting,
 };
-use super::{PlatformCommand, Rules, RunResult};
+use super::{PlatformCommand, PodRanges, Rules, RunResult};
 use crate::evidence::PathEvidence;
 use crate::plan::SERVICES_PATIENCE;
 use crate::plan::pairing::NodePair;
@@ -106,8 +106,10 @@ impl Context {
         if !reading.nodes.iter().any(is_host_starting) {
             reading.until = self.now + FACTS_PATIENCE;
         }
+        let are_ranges_known = self.spec.pod_ranges == PodRanges::Known;
         let is_early = |node: &NodeName| {
-            !self.spec.selected.contains(node)
+            are_ranges_known
+                && !self.spec.selected.contains(node)
                 && !(self.spec.servers_of(node)).any(|server| starting.contains(&server))
         };
         let (early, probe_only) =

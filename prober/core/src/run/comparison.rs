@@ -49,6 +49,10 @@ impl RunSpec {
         addresses: &BTreeMap<AgentId, Vec<IpAddr>>,
     ) -> Option<PathEvidence> {
         let path = &evidence.path;
+        // A server starts before the addresses of other pods are known.
+        if path.access_path == AccessPath::PodIp && !self.may_probe_early(evidence.target.ip()) {
+            return None;
+        }
         let has_address = |agent: &AgentId| pick(addresses.get(agent), path.family).is_some();
         let client = self.servers_of(&path.client.node).find(has_address)?;
         let path = Path {
@@ -74,6 +78,10 @@ impl RunSpec {
         }
         let server = self.client_of(node);
         let address = SocketAddr::new(pick(addresses.get(&server), path.family)?, RESPONDER_PORT);
+        // Clients start together, before their addresses are known.
+        if !self.may_probe_early(address.ip()) {
+            return None;
+        }
         let backend = Backend {
             agent: Some(server.clone()),
             address,

@@ -10,7 +10,7 @@ use crate::evidence::{AgentEvidence, Backend, PathEvidence};
 use crate::packet::family::Family;
 use crate::plan::RESPONDER_PORT;
 use crate::plan::pairing::NodePair;
-use crate::topology::{AccessPath, AgentId, Path, PathId};
+use crate::topology::{AccessPath, AgentId, NodeName, Path, PathId};
 
 impl RunSpec {
     /// Every path of these pairs, in the order of a report, whether it can be probed or not.
@@ -82,12 +82,31 @@ impl RunSpec {
             let known = addresses.get(agent);
             known.is_none() || pick(known, family).is_some()
         };
+        let why_failed = |agent: &AgentId| agents.get(agent)?.failed.as_ref();
         let failed = |path: &Path| {
-            let mut ends = std::iter::once(&path.client).chain(&path.server);
-            ends.find_map(|end| Some((end, agents.get(end)?.failed.as_ref()?)))
+            let is_local = path.access_path == AccessPath::ClusterIpLocal && path.server.is_none();
+            let local: Vec<AgentId> = if is_local {
+                self.servers_of(&path.client.node).collect()
+            } else {
+                Vec::new()
+            };
+            let has_local = local.iter().any(|server| why_failed(server).is_none());
+            let ends = std::iter::once(&path.client).chain(&path.server);
+            let mut ends = ends.chain(local.iter().filter(|_| !has_local));
+            ends.find_map(|end| Some((end, why_failed(end)?)))
                 // Without a host agent a run observes less of a node, and no less of its Services.
                 .filter(|(end, _)| !self.is_host(end))
                 .map(|(end, why)| format!("agent {end} on {}: {why}", end.node))
+        };
+        let portless = |path: &Path| {
+            let server = path.server.as_ref()?;
+            let slot = endpoints.slots.iter().position(|slot| slot == server)?;
+            let is_meant = path.access_path == AccessPath::NodePort
+                && has_family(server, path.family)
+                && has_family(&path.client, path.family);
+            published
+                .filter(|_| is_meant)?
+                .missing_node_port(slot, &server.node, path.family)
         };
         let slotless = |path: &Path| {
             let server = path.server.as_ref()?;
@@ -137,6 +156,7 @@ impl RunSpec {
             .filter_map(|path| {
                 let reason = failed(&path)
                     .or_else(|| slotless(&path))
+                    .or_else(|| portless(&path))
                     .or_else(|| without_family(&path));
                 Some((reason?, path))
             })
@@ -146,6 +166,21 @@ impl RunSpec {
 }
 
 impl Published {
+    /// Why the server in a slot has no node port of a family, if its cluster has node ports of that family, or none at all.
+    fn missing_node_port(&self, slot: usize, node: &NodeName, family: Family) -> Option<String> {
+        let is_of_family = |address: &SocketAddr| Family::of(address.ip()) == family;
+        if (self.node_ports.get(slot)).is_some_and(|ports| ports.iter().any(is_of_family)) {
+            None
+        } else if self.has(AccessPath::NodePort, family) {
+            Some(format!(
+                "{node} has no node port: its Node object has no {family} address of the type InternalIP"
+            ))
+        } else {
+            let has_none = self.node_ports.iter().all(Vec::is_empty);
+            has_none.then(|| "the test Service has no node port on any node".to_owned())
+        }
+    }
+
     /// Whether an access path has an address of a family.
     fn has(&self, access_path: AccessPath, family: Family) -> bool {
         let is_in = |list: &Vec<SocketAddr>| {

@@ -10,7 +10,9 @@ use super::{Endpoints, Placement};
 use crate::evidence::start_up::MAX_START_UP;
 use crate::packet::family::Family;
 use crate::plan::pairing::{NodePair, pairs};
-use crate::plan::{NodeFactsReading, OTHER_RESPONDER_PORT, Plan, ProbePlan, RESPONDER_PORT};
+use crate::plan::{
+    AllowedTargets, NodeFactsReading, OTHER_RESPONDER_PORT, Plan, ProbePlan, RESPONDER_PORT,
+};
 use crate::probe::tier::Tier;
 use crate::topology::{AccessPath, AgentId, AgentRole, NodeName};
 
@@ -34,6 +36,15 @@ pub enum MissingFamilies {
     Skip,
     /// It reports them as not probed: the families are requested.
     Report,
+}
+
+/// The pods that an agent may probe which starts before the addresses of all pods are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodRanges {
+    /// All pods of the run: their addresses are within ranges that are known beforehand.
+    Known,
+    /// Pods within these prefixes, which may not contain all: an agent that probes others starts after them.
+    Presumed(AllowedTargets),
 }
 
 /// The names of a run's pods.
@@ -82,6 +93,8 @@ pub struct RunSpec {
     pub slots: usize,
     /// The access paths to probe.
     pub access_paths: BTreeSet<AccessPath>,
+    /// The ranges of the pods' addresses.
+    pub pod_ranges: PodRanges,
     /// The families to probe.
     pub families: Vec<Family>,
     /// The paths of a family that their pods, nodes or Services have no address of.
@@ -119,6 +132,7 @@ impl RunSpec {
             servers_per_node: NonZeroU8::MIN,
             slots: MAX_SLOTS,
             access_paths: AccessPath::ALL.into(),
+            pod_ranges: PodRanges::Known,
             families: vec![Family::Ipv4],
             missing_families: MissingFamilies::Skip,
             tier: Tier::T2,
@@ -263,6 +277,14 @@ impl RunSpec {
     /// Whether the facts of a node are read before its other agents start.
     fn is_read_first(&self, node: &NodeName) -> bool {
         self.tier >= Tier::T2 && self.selected.contains(node)
+    }
+
+    /// Whether an agent that starts before all pods run may probe a pod with this address.
+    pub(super) fn may_probe_early(&self, pod: IpAddr) -> bool {
+        match &self.pod_ranges {
+            PodRanges::Known => true,
+            PodRanges::Presumed(ranges) => ranges.contains(pod),
+        }
     }
 
     /// Whether an agent has no work before it probes: it serves no path, and reads no facts at first.

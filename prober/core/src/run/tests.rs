@@ -44,6 +44,8 @@ struct ModelPlatform {
     failing: Option<AgentId>,
     /// Runs only after it receives another plan than its first.
     late: Option<AgentId>,
+    /// The slots whose servers' nodes have no address for node ports.
+    portless: BTreeSet<usize>,
     /// Writes no line.
     silent: Option<AgentId>,
     /// Probes of this port get no answer.
@@ -144,9 +146,13 @@ impl ModelPlatform {
                         .collect(),
                     any: vec![SocketAddr::new(vip, 80)],
                     local: vec![SocketAddr::from(([100, 67, 30, 134], 80))],
-                    node_ports: (30_000..)
-                        .take(endpoints.slots.len())
-                        .map(|port| vec![SocketAddr::from(([172, 20, 0, 11], port))])
+                    node_ports: (0..endpoints.slots.len())
+                        .zip(30_000..)
+                        .map(|(slot, port)| {
+                            let address = SocketAddr::from(([172, 20, 0, 11], port));
+                            let has_port = !self.portless.contains(&slot);
+                            has_port.then_some(address).into_iter().collect()
+                        })
                         .collect(),
                     slices: None,
                     rules: Rules::Written,
@@ -308,6 +314,7 @@ fn spec(nodes: usize) -> RunSpec {
         servers_per_node: NonZeroU8::MIN,
         slots: MAX_SLOTS,
         access_paths: AccessPath::ALL.into(),
+        pod_ranges: PodRanges::Known,
         families: vec![Family::Ipv4],
         missing_families: MissingFamilies::Skip,
         tier: Tier::T2,
@@ -487,6 +494,131 @@ fn servers_beyond_the_slots_are_reported_as_not_probed() {
         matrix.paths.values().filter(|path| by_pod_ip(path)).count(),
         3
     );
+}
+
+#[test]
+fn every_path_of_a_run_is_probed_or_listed_with_a_reason() {
+    let two_servers = NonZeroU8::new(2).unwrap();
+    let more_than_slots = RunSpec {
+        slots: 8,
+        peers: 9,
+        ..spec(10)
+    };
+    let broken = |pods: &[&str]| ModelPlatform {
+        broken: pods
+            .iter()
+            .map(|pod| AgentId::new(&pod[..6], *pod))
+            .collect(),
+        ..ModelPlatform::default()
+    };
+    let portless = |slots: &[usize]| ModelPlatform {
+        portless: slots.iter().copied().collect(),
+        ..ModelPlatform::default()
+    };
+    let of_two = RunSpec {
+        servers_per_node: two_servers,
+        ..spec(3)
+    };
+    for (name, spec, platform, reason) in [
+        (
+            "slots",
+            more_than_slots,
+            ModelPlatform::default(),
+            "8 of 10",
+        ),
+        ("agent", spec(3), broken(&["node-3-client"]), "no image"),
+        (
+            "servers",
+            of_two,
+            broken(&["node-3-server", "node-3-server-2"]),
+            "no image",
+        ),
+        ("port", spec(3), portless(&[1]), "node-2 has no node port"),
+        (
+            "ports",
+            spec(3),
+            portless(&[0, 1, 2]),
+            "no node port on any",
+        ),
+    ] {
+        let (_, whole, _) = play(ModelPlatform::default(), Run::new(spec.clone()), usize::MAX);
+        let wanted: BTreeSet<Path> = whole.paths.into_values().map(|path| path.path).collect();
+        let wanted: BTreeSet<Path> = wanted
+            .into_iter()
+            .chain(whole.unprobed.into_keys())
+            .collect();
+        let (_, matrix, _) = play(platform, Run::new(spec), usize::MAX);
+        let probed = matrix.paths.values().map(|path| &path.path);
+        let reported: BTreeSet<Path> = probed.chain(matrix.unprobed.keys()).cloned().collect();
+        assert!(wanted.len() > 20, "{name}");
+        assert_eq!(wanted.difference(&reported).count(), 0, "{name}");
+        assert!(
+            matrix.unprobed.values().any(|why| why.contains(reason)),
+            "{name}"
+        );
+        let meta = crate::report::incident::meta("prober run --all");
+        let report = crate::report::Report::new(&matrix, &[], meta);
+        assert_eq!(report.exit_status, 2, "{name}");
+        let notes = report
+            .notes
+            .iter()
+            .filter(|note| note.starts_with("Not probed"));
+        assert!(
+            (1..=9).contains(&notes.count()),
+            "{name}: {:?}",
+            report.notes
+        );
+    }
+}
+
+#[test]
+fn agents_that_start_before_other_pods_probe_presumed_ranges_alone() {
+    let ranges = |prefix: &str| {
+        PodRanges::Presumed(crate::plan::AllowedTargets::new(vec![
+            prefix.parse().unwrap(),
+        ]))
+    };
+    // Nothing reaches node-2 from other nodes: a server of another node, and the client of node-2, are compared.
+    let is_cut_off: IsAffected = |agent, target| {
+        agent.node.as_str() != "node-2" && target.ip() == IpAddr::from([100, 96, 2, 20])
+    };
+    let compared = |pod_ranges: PodRanges| {
+        let platform = ModelPlatform {
+            fault: Some((is_cut_off, OutcomeKind::Timeout)),
+            ..ModelPlatform::default()
+        };
+        let run = Run::new(RunSpec {
+            pod_ranges,
+            access_paths: [AccessPath::PodIp].into(),
+            ..spec(3)
+        });
+        play(platform, run, usize::MAX).1.comparisons.len()
+    };
+    assert!(compared(PodRanges::Known) > 0);
+    assert_eq!(
+        compared(ranges("100.96.0.0/16")),
+        compared(PodRanges::Known)
+    );
+    assert_eq!(compared(ranges("10.0.0.0/8")), 0);
+
+    // No client of a peer starts while the facts are read.
+    let first_client = |pod_ranges: PodRanges| {
+        let run = Run::new(RunSpec {
+            pod_ranges,
+            selected: vec![NodeName::new("node-1")],
+            ..spec(3)
+        });
+        let (platform, ..) = play(ModelPlatform::default(), run, usize::MAX);
+        let place = |pod: &str| {
+            let mut placed = platform.history.iter();
+            placed.position(|agent| agent.pod == pod).unwrap()
+        };
+        (place("node-2-client"), place("node-1-server"))
+    };
+    let (client, server) = first_client(PodRanges::Known);
+    assert!(client < server);
+    let (client, server) = first_client(ranges("10.0.0.0/8"));
+    assert!(client > server);
 }
 
 #[test]

@@ -34,6 +34,10 @@ const MAX_LINES: u32 = 60;
 /// One more line may be written after each such time: with their packets, some megabytes a day at most.
 const LINE_PAUSE: Duration = Duration::from_mins(1);
 
+/// How long an open gate is closed by a plan to probe, if the first round does not take longer: a readiness probe of each second
+/// sees it, and the controller learns by the change of the pod's condition that the agent has the plan.
+const CLOSED_BY_PLAN: Duration = Duration::from_secs(3);
+
 /// The state of the readiness gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
@@ -94,6 +98,8 @@ pub struct StandingAgent {
     /// The last time that the agent got too little processor time: from and until.
     starved: (Timestamp, Timestamp),
     gate: Gate,
+    /// The gate stays closed until then, whatever is measured.
+    closed_until: Option<Timestamp>,
     probe_limit: RateLimit,
     /// The probes that are due wait until then, since too many were sent.
     blocked_until: Timestamp,
@@ -137,6 +143,7 @@ impl StandingAgent {
             first_round: Some(BTreeSet::new()),
             starved: Default::default(),
             gate: Gate::Closed,
+            closed_until: None,
             probe_limit: RateLimit::new(
                 2 * MAX_STANDING_RATE,
                 Duration::from_secs(1)
@@ -185,6 +192,9 @@ impl StandingAgent {
         if is_first && self.active_plan().is_some() {
             // Nothing was measured while there was no plan, or a paused one.
             self.first_round = Some(BTreeSet::new());
+            if self.gate == Gate::Open {
+                self.closed_until = Some(now + CLOSED_BY_PLAN);
+            }
         }
         match self.active_plan().map(StandingPlan::interval) {
             // The first round is whole only by one plan.
@@ -213,7 +223,10 @@ impl StandingAgent {
             .due
             .first()
             .map(|(at, _)| (*at).max(self.blocked_until));
-        due.into_iter().chain([self.next_round]).min()
+        due.into_iter()
+            .chain([self.next_round])
+            .chain(self.closed_until)
+            .min()
     }
 
     /// Takes what is to be done.
@@ -225,6 +238,10 @@ impl StandingAgent {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         if self.active_plan().is_none() {
             return;
+        }
+        if self.closed_until.is_some_and(|until| until <= now) {
+            self.closed_until = None;
+            self.update_gate();
         }
         if now >= self.next_round {
             self.begin_round(now);

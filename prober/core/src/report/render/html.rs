@@ -23,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 use self::nodes::NodeOverview;
 pub use self::nodes::node_cell;
 use super::text;
+use crate::printable::printable;
 use crate::report::{DiagnosisReport, Report, Verdict};
 
 /// The style sheet of the page, and of the components in it.
@@ -42,7 +43,7 @@ fn policy() -> String {
 pub fn report(report: &Report) -> String {
     let overview = NodeOverview::of(report);
     let verdict = report.verdict.as_str();
-    html! {
+    let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
@@ -92,8 +93,8 @@ pub fn report(report: &Report) -> String {
                 }
             }
         }
-    }
-    .into_string()
+    };
+    printable(&page.into_string()).into_owned()
 }
 
 /// The number of nodes, and the number of paths in each state.

@@ -5,19 +5,26 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::text;
-use crate::report::{DiagnosisReport, End, Health, PathReport, Report, UnprobedReport, Verdict};
+use crate::printable::printable;
+use crate::report::{
+    Completion, DiagnosisReport, End, Health, PathReport, Report, UnprobedReport, Verdict,
+};
 use crate::topology::PathId;
 
 /// The report as a JUnit XML document that ends with a newline.
 ///
 /// A failing path is a failed test case with its causes and their evidence; a path that was not probed is a skipped one
-/// with the reason. An inconclusive run adds a test case in error, so that a pipeline does not take it for healthy. The
-/// elements are those that Jenkins and GitLab read (<https://llg.cubic.org/docs/junit/>).
+/// with the reason. An inconclusive run, or one that was not completed, adds a test case in error, so that a pipeline does
+/// not take it for healthy. The elements are those that Jenkins and GitLab read (<https://llg.cubic.org/docs/junit/>).
 pub fn junit(report: &Report) -> String {
     let causes = causes(report);
     let failures = count(report, Health::Failing);
     let skipped = count(report, Health::NotProbed) + report.unprobed.len();
-    let errors = usize::from(report.verdict == Verdict::Inconclusive);
+    let is_partial = match report.completion {
+        Completion::Complete | Completion::Interrupted => report.verdict == Verdict::Inconclusive,
+        Completion::CouldNotRun { .. } => true,
+    };
+    let errors = usize::from(is_partial);
     let tests = report.paths.len() + report.unprobed.len() + errors;
     let (seconds, millis) = (report.duration_ms / 1_000, report.duration_ms % 1_000);
     let time = format!("{seconds}.{millis:03}");
@@ -31,7 +38,7 @@ pub fn junit(report: &Report) -> String {
                 }
                 @for path in &report.paths { (probed(report, path, causes.get(&path.id))) }
                 @for path in &report.unprobed { (unprobed(path)) }
-                @if report.verdict == Verdict::Inconclusive {
+                @if is_partial {
                     testcase classname="prober" name="verdict" {
                         error type="inconclusive" message=(text::verdict(report)) {}
                     }
@@ -42,7 +49,7 @@ pub fn junit(report: &Report) -> String {
             }
         }
     };
-    let document = document.into_string();
+    let document = printable(&document.into_string()).into_owned();
     let is_allowed = |char: &char| matches!(char, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     let document: String = document.chars().filter(is_allowed).collect();
     format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{document}\n")

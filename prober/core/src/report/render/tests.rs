@@ -41,6 +41,37 @@ fn an_interrupted_run_says_so_and_calls_nothing_healthy() {
 }
 
 #[test]
+fn a_failing_path_counts_where_another_node_could_host_no_agent() {
+    let reason = "agent server-9 on node-9: 0/9 nodes are available";
+    let meta = || crate::report::Meta {
+        completion: Completion::CouldNotRun {
+            reason: reason.to_owned(),
+        },
+        ..incident::meta("prober run --all")
+    };
+    let mut matrix = incident::incident_matrix();
+    let lost = matrix.agents.entry(AgentId::new("node-9", "server-9"));
+    lost.or_default().failed = Some("0/9 nodes are available".to_owned());
+    let report = Report::new(&matrix, &[incident::incident_diagnosis()], meta());
+    assert_eq!((report.verdict, report.exit_status), (Verdict::Faulty, 1));
+    let text = shown(&report);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for phrase in [
+        "2 of 12 paths fail: bridge-netfilter-off",
+        "and others were not probed",
+        reason,
+    ] {
+        assert!(text.contains(phrase), "{phrase}: {text}");
+    }
+
+    // An agent that ended early may be why its own paths fail.
+    for agent in matrix.agents.values_mut() {
+        agent.failed = Some("its pod was deleted while the run needed it".to_owned());
+    }
+    assert_eq!(Report::new(&matrix, &[], meta()).exit_status, 2);
+}
+
+#[test]
 fn a_run_whose_client_never_came_to_its_end_calls_nothing_healthy() {
     let mut matrix = incident::healthy_matrix();
     for agent in matrix.agents.values_mut() {
@@ -371,6 +402,71 @@ fn the_page_says_what_the_text_says() {
     let (_, body) = rest.split_once("</style>").unwrap();
     let head = head.split("sha256-").next().unwrap();
     insta::assert_snapshot!(format!("{head}...{body}").replace("><", ">\n<"));
+}
+
+#[test]
+fn words_of_others_reach_no_terminal_and_no_page_as_they_are() {
+    let hostile = "\u{1b}[2J\u{1b}]0;owned\u{7} \u{202e}yhtlaeh\u{9b}1m";
+    let mut matrix = incident::incident_matrix();
+    for agent in matrix.agents.values_mut() {
+        agent.notices = vec![hostile.to_owned()];
+        agent.failed = Some(hostile.to_owned());
+    }
+    let mut diagnosis = incident::incident_diagnosis();
+    diagnosis.evidence = vec![hostile.to_owned()];
+    let report = Report::new(&matrix, &[diagnosis], incident::meta("prober run --all"));
+    let wide = text::Options {
+        wide: true,
+        ..text::Options::default()
+    };
+    for shown in [
+        shown(&report),
+        text::report(&report, wide).to_string(),
+        html::report(&report),
+        junit(&report),
+    ] {
+        assert!(shown.contains(r"\u{1b}[2J"), "{shown}");
+        let is_bad = |one: char| (one.is_control() && one != '\n') || one == '\u{202e}';
+        assert!(!shown.contains(is_bad), "{shown:?}");
+    }
+}
+
+#[test]
+fn two_hundred_nodes_with_one_fault_each_stay_readable() {
+    let mut matrix = incident::incident_matrix();
+    let diagnoses: Vec<_> = (1..=200)
+        .map(|node| crate::diagnosis::Diagnosis {
+            node: Some(NodeName::new(format!("node-{node}"))),
+            segment: crate::diagnosis::PathSegment::Node {
+                node: NodeName::new(format!("node-{node}")),
+            },
+            ..incident::incident_diagnosis()
+        })
+        .collect();
+    for node in 1..=200 {
+        let agent = AgentId::new(format!("node-{node}"), format!("server-{node}"));
+        let lost = matrix.agents.entry(agent.clone()).or_default();
+        lost.failed = Some(format!("{agent} was not scheduled"));
+        let path = crate::topology::Path {
+            server: Some(agent.clone()),
+            ..matrix.paths[&PathId(1)].path.clone()
+        };
+        matrix
+            .unprobed
+            .insert(path, format!("agent {agent} was not scheduled"));
+    }
+    let report = Report::new(&matrix, &diagnoses, incident::meta("prober run --all"));
+    let text = shown(&report);
+    assert!(text.lines().count() < 400, "{text}");
+    for phrase in ["195 more diagnoses", "192 more paths", "192 more notes"] {
+        assert!(text.contains(phrase), "{phrase}: {text}");
+    }
+    let wide = text::Options {
+        wide: true,
+        ..text::Options::default()
+    };
+    let text = text::report(&report, wide).to_string();
+    assert!(text.contains("server-200 was not scheduled"), "{text}");
 }
 
 #[test]

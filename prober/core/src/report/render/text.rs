@@ -28,6 +28,9 @@ use crate::report::{
     Completion, ConntrackReport, DiagnosisReport, Health, MIN_HANDSHAKES, Report, Verdict,
 };
 
+/// The most diagnoses that are shown in full, or named in one sentence.
+const MAX_SECTIONS: usize = 5;
+
 /// Options of the text form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -54,7 +57,8 @@ pub fn report(report: &Report, options: Options) -> Text {
     text.end();
     paths::paths(&mut text, report, options);
     let count = report.diagnoses.len();
-    for (place, diagnosis) in report.diagnoses.iter().enumerate() {
+    let shown = if options.wide { count } else { MAX_SECTIONS };
+    for (place, diagnosis) in report.diagnoses.iter().enumerate().take(shown) {
         // For a target that is no agent, an unnamed cause adds nothing to the path's row.
         if report.source == Source::Host && diagnosis.cause.0.is_none() {
             continue;
@@ -64,6 +68,20 @@ pub fn report(report: &Report, options: Options) -> Text {
             text.put(Tone::Faint, format!("Diagnosis {} of {count}\n", place + 1));
         }
         diagnosis_section(&mut text, report, diagnosis);
+    }
+    let more: Vec<String> = (report.diagnoses.iter().skip(shown))
+        .map(|diagnosis| title(report, diagnosis))
+        .collect();
+    if !more.is_empty() {
+        text.end().wrapped(
+            Tone::Bad,
+            "",
+            &format!(
+                "{} more diagnoses (-o wide shows them): {}",
+                more.len(),
+                some_of(&more)
+            ),
+        );
     }
     if report.verdict == Verdict::Faulty && count == 0 {
         text.end().wrapped(
@@ -124,12 +142,25 @@ pub fn verdict(report: &Report) -> String {
                 .collect();
             let fail = if failing == 1 { "fails" } else { "fail" };
             let what = format!("{failing} of {all} {fail}");
-            if causes.is_empty() {
+            let named = if causes.is_empty() {
                 what
             } else {
-                format!("{what}: {}", causes.join(", "))
+                format!("{what}: {}", some_of(&causes))
+            };
+            match report.completion {
+                Completion::Complete | Completion::Interrupted => named,
+                Completion::CouldNotRun { .. } => format!("{named}; and others were not probed"),
             }
         }
+    }
+}
+
+/// The first [`MAX_SECTIONS`] of these, and the number of the others.
+fn some_of(names: &[String]) -> String {
+    let shown = names.get(..MAX_SECTIONS).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(MAX_SECTIONS) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

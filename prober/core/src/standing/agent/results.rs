@@ -224,7 +224,11 @@ impl StandingAgent {
     /// Opens the gate where nothing alerts and the first round has worked; closes it else.
     pub(super) fn update_gate(&mut self) {
         let is_measuring = self.active_plan().is_some();
-        if is_measuring && self.round > 0 && self.is_first_round_healthy() {
+        if is_measuring
+            && self.round > 0
+            && self.closed_until.is_none()
+            && self.is_first_round_healthy()
+        {
             self.first_round = None;
         }
         let is_alerting = || self.tracks.values().any(Track::is_alerting);

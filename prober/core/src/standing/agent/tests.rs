@@ -455,6 +455,23 @@ fn a_connection_that_stalls_alerts_though_every_handshake_works() {
 }
 
 #[test]
+fn a_plan_to_probe_closes_an_open_gate_for_long_enough_to_be_seen() {
+    let plan = plan(slots(3));
+    let mut paused = plan.clone();
+    paused.paused = true;
+    let mut simulation = Simulation::with_plan(&paused, healthy(plan.slots.clone()));
+    simulation.run_until(at(10));
+    assert_eq!(simulation.gate(), Gate::Open);
+    simulation.set_plan(&plan);
+    simulation.run_until(at(60));
+    let [_, closed, opened] = simulation.gates[..] else {
+        panic!("{:?}", simulation.gates);
+    };
+    assert_eq!(closed, (at(10), Gate::Closed));
+    assert_eq!(opened, (at(13), Gate::Open));
+}
+
+#[test]
 fn without_a_plan_or_with_a_paused_one_the_gate_is_open_and_nothing_is_probed() {
     let mut simulation = Simulation::new(healthy(slots(1)));
     assert_eq!(simulation.gate(), Gate::Closed);
