@@ -13,8 +13,6 @@ mod endurance;
 mod founding;
 #[path = "canary/membership.rs"]
 mod membership;
-#[path = "canary/page.rs"]
-mod page;
 #[path = "canary/policy.rs"]
 mod policy;
 #[path = "canary/quiet.rs"]
@@ -80,7 +78,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     ];
     trials.extend(quiet::trials());
     trials.extend(founding::trials());
-    trials.extend(page::trials());
     trials.extend(endurance::trials());
     trials.extend(membership::trials());
     trials.extend(rights::trials());
