@@ -15,8 +15,6 @@ mod endurance;
 mod founding;
 #[path = "canary/membership.rs"]
 mod membership;
-#[path = "canary/page.rs"]
-mod page;
 #[path = "canary/policy.rs"]
 mod policy;
 #[path = "canary/quiet.rs"]
@@ -82,7 +80,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     ];
     trials.extend(quiet::trials());
     trials.extend(founding::trials());
-    trials.extend(page::trials());
     trials.extend(endurance::trials());
     trials.extend(membership::trials());
     trials.extend(rights::trials());
