@@ -193,9 +193,15 @@ fn settings(cluster: &Cluster) -> Result<Vec<String>, Failed> {
     Ok(all)
 }
 
-/// A line without `[packets:bytes]` and `counter packets N bytes N`.
+/// A line without `[packets:bytes]`, `counter packets N bytes N` and the ends of the names of chains that have a new name each time
+/// that they are written: kube-router's have a hash of the pod and of the time (`pkg/controllers/netpol/pod.go`).
 fn without_counters(line: &str) -> String {
     let words = line.split(' ').filter(|word| !word.starts_with('['));
+    let words = words.map(|word| {
+        let renamed = ["KUBE-POD-FW-", "KUBE-NWPLCY-"];
+        let kept = (renamed.iter()).find_map(|name| Some(word.find(name)? + name.len()));
+        kept.and_then(|end| word.get(..end)).unwrap_or(word)
+    });
     let mut kept: Vec<&str> = Vec::new();
     let mut skip = 0;
     for word in words {

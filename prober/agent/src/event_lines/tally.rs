@@ -21,21 +21,26 @@ struct PathCounts {
     tally: PathTally,
     lines: u32,
     servers: BTreeSet<ServerIdentity>,
+    /// Whether the last probe failed, was late or odd.
+    has_just_failed: bool,
 }
 
 /// What identifies the server that answered a healthy probe: the pod of its banner, its MAC, the hop limit of its SYN+ACK.
 type ServerIdentity = (Option<String>, Option<Mac>, Option<u8>);
 
 impl Tallies {
-    /// Counts one probe, and returns its line if it is worth one: if it failed, was late or odd, or if it is the first
-    /// healthy one that this server answered.
+    /// Counts one probe, and returns its line if it is worth one: if it failed, was late or odd, if it is the first
+    /// healthy one that this server answered, or the first one after a failure: its time shows that the failure did not last.
     pub(crate) fn count(&mut self, result: ProbeResult) -> Option<Event> {
         let counts = self.0.entry((result.path, result.engine)).or_default();
         counts.tally.count(&result);
         if counts.lines >= MAX_LINES {
             return None;
         }
-        let has_line = !is_healthy(&result) || counts.servers.insert(server_identity(&result));
+        let has_failed = !is_healthy(&result);
+        let is_after_failure = std::mem::replace(&mut counts.has_just_failed, has_failed);
+        let has_line =
+            has_failed || counts.servers.insert(server_identity(&result)) || is_after_failure;
         counts.lines += u32::from(has_line);
         has_line.then(|| Event::Probe(Box::new(result)))
     }
@@ -140,6 +145,14 @@ mod tests {
         assert!(tallies.count(probe(FINE, 1, "b")).is_some());
         assert!(tallies.count(probe(FINE, 2, "a")).is_some());
         assert!(tallies.count(probe(FINE, 2, "a")).is_some());
+    }
+
+    #[test]
+    fn the_first_healthy_probe_after_a_failure_gets_a_line() {
+        let mut tallies = Tallies::default();
+        let mut has_line = |outcome| tallies.count(probe(outcome, 1, "a")).is_some();
+        let lines = [FINE, FINE, Outcome::Timeout, FINE, FINE].map(&mut has_line);
+        assert_eq!(lines, [true, false, true, true, false]);
     }
 
     #[test]

@@ -284,6 +284,20 @@ impl ProbeResult {
         }
     }
 
+    /// When the SYN was sent that was answered, if one was.
+    pub fn answered_syn_sent_at(&self) -> Option<Timestamp> {
+        match self.outcome {
+            Outcome::Established { rtt_ns, connect_ns } => {
+                Some(self.started + Duration::from_nanos(connect_ns.saturating_sub(rtt_ns)))
+            }
+            Outcome::Reset { .. }
+            | Outcome::Unreachable { .. }
+            | Outcome::RefusedLocally { .. }
+            | Outcome::Mismatched { .. }
+            | Outcome::Timeout => None,
+        }
+    }
+
     /// When a late probe's path opened: after its last unanswered SYN, before its answer.
     pub fn opening(&self) -> Option<(Timestamp, Option<Timestamp>)> {
         let is_answer = |seen: &&Observation| {

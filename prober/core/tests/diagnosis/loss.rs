@@ -1,7 +1,9 @@
 //! Intermittent failures, and evidence that is inconclusive.
 
+use std::time::Duration;
+
 use prober_core::diagnosis::diagnose;
-use prober_core::evidence::Matrix;
+use prober_core::evidence::{Evidence, Matrix};
 use prober_core::probe::outcome::{EngineKind, Outcome};
 use prober_core::topology::{AccessPath, Path, Scope};
 
@@ -26,6 +28,32 @@ pub(super) fn with_many_good(mut cluster: Cluster, more: u64) -> Cluster {
     cluster
 }
 
+/// As if the late probes of each path had been sent again at each of these times, seconds later.
+fn sent_again(mut cluster: Cluster, after_s: &[u64]) -> Cluster {
+    for path in cluster.matrix.paths.values_mut() {
+        let is_late = |probe: &&Evidence| probe.client.syns > 1;
+        let late: Vec<Evidence> = path.probes.iter().filter(is_late).cloned().collect();
+        for (by, probe) in after_s
+            .iter()
+            .flat_map(|by| late.iter().map(move |one| (by, one)))
+        {
+            let mut probe = probe.clone();
+            let by = Duration::from_secs(*by);
+            probe.client.started = probe.client.started + by;
+            for seen in &mut probe.client.observations {
+                seen.at = seen.at + by;
+            }
+            let tally = path.tallies.entry(probe.client.engine).or_default();
+            tally.count(&probe.client);
+            path.probes.push(probe);
+        }
+    }
+    cluster
+}
+
+/// When late probes are sent again, so that losses alternate with answers.
+const SCATTERED: [u64; 2] = [10, 20];
+
 #[test]
 fn loss_is_named_with_its_interval_and_direction() {
     let late = Story::Late {
@@ -34,6 +62,7 @@ fn loss_is_named_with_its_interval_and_direction() {
         started_ms: 0,
     };
     let cluster = with_many_good(Cluster::new(2).with_story(at_1, late), 20);
+    let cluster = sent_again(cluster, &SCATTERED);
     assert_eq!(named(&cluster.matrix), ["packet-loss node-1 proven"]);
     let found = diagnose(&cluster.matrix);
     assert!(
@@ -63,6 +92,7 @@ fn loss_between_two_nodes_is_no_fault_of_either() {
         ),
         20,
     );
+    let cluster = sent_again(cluster, &SCATTERED);
     assert_eq!(named(&cluster.matrix), ["packet-loss - proven"]);
 }
 
@@ -116,26 +146,22 @@ fn silence_that_ends_on_all_paths_at_the_same_instant_is_an_outage() {
     assert_eq!(named(&cluster.matrix), ["transient-outage node-1 proven"]);
 }
 
-/// Two nodes with many answered probes from the first to the second, and two late ones that began at this time on each path.
-fn late_at(of_path: impl Fn(AccessPath) -> u64) -> Matrix {
+/// Two nodes with many answered probes from the first to the second, and late ones at these times on each path, seconds after the
+/// first.
+fn late_at(began_s: u64, after_s: &[u64]) -> Matrix {
     let mut cluster = Cluster::new(2);
     let healthy = cluster.matrix.clone();
-    for access_path in [AccessPath::PodIp, AccessPath::ClusterIp] {
-        let story = Story::Late {
-            syns: 2,
-            lost: Lost::Syn,
-            started_ms: of_path(access_path),
-        };
-        cluster = cluster.with_story(
-            |path| {
-                path.client == client(1)
-                    && path.server == Some(server(2))
-                    && path.access_path == access_path
-            },
-            story,
-        );
-    }
-    let mut matrix = with_many_good(cluster, 20).matrix;
+    let story = Story::Late {
+        syns: 2,
+        lost: Lost::Syn,
+        started_ms: began_s * 1000,
+    };
+    let is_late = |path: &Path| {
+        let is_direct = matches!(path.access_path, AccessPath::PodIp | AccessPath::ClusterIp);
+        path.client == client(1) && path.server == Some(server(2)) && is_direct
+    };
+    cluster = cluster.with_story(is_late, story);
+    let mut matrix = sent_again(with_many_good(cluster, 20), after_s).matrix;
     for (id, path) in &mut matrix.paths {
         let first = healthy.paths[id].probes[0].clone();
         path.probes.insert(0, first);
@@ -144,27 +170,24 @@ fn late_at(of_path: impl Fn(AccessPath) -> u64) -> Matrix {
 }
 
 #[test]
-fn losses_with_answers_between_them_are_random() {
-    let matrix = late_at(|access_path| {
-        if access_path == AccessPath::PodIp {
-            10_000
-        } else {
-            15_000
-        }
-    });
+fn losses_that_come_back_twice_after_answers_are_random() {
+    let matrix = late_at(10, &SCATTERED);
     assert_eq!(named(&matrix), ["packet-loss - proven"]);
 }
 
 #[test]
-fn losses_that_fall_into_one_interval_may_be_an_outage() {
-    let matrix = late_at(|_| 10_000);
-    assert_eq!(named(&matrix), ["packet-loss - consistent"]);
-    let found = diagnose(&matrix);
-    assert!(
-        found[0].would_decide[0].contains("answered between these losses"),
-        "{:?}",
-        found[0].would_decide
-    );
+fn losses_that_fall_into_one_interval_or_two_may_be_an_outage() {
+    // A short outage and an accidental loss before it make two intervals.
+    for after_s in [&[][..], &[10]] {
+        let matrix = late_at(10, after_s);
+        assert_eq!(named(&matrix), ["packet-loss - consistent"], "{after_s:?}");
+        let found = diagnose(&matrix);
+        assert!(
+            found[0].would_decide[0].contains("answered between these losses"),
+            "{:?}",
+            found[0].would_decide
+        );
+    }
 }
 
 #[test]
@@ -193,7 +216,8 @@ fn silence_that_only_a_starved_client_observed_is_no_evidence() {
         started_ms: 0,
     };
     let late = |path: &Path| path.client == client(1) && path.scope() == Scope::CrossNode;
-    let mut cluster = with_many_good(Cluster::new(2).with_story(late, story), 20);
+    let cluster = with_many_good(Cluster::new(2).with_story(late, story), 20);
+    let mut cluster = sent_again(cluster, &SCATTERED);
     cluster
         .matrix
         .agents

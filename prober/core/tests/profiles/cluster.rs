@@ -67,7 +67,7 @@ pub(crate) struct Node {
     pub(crate) stale_neighbours: BTreeMap<u8, StaleNeighbour>,
     /// Pods' links have a larger MTU than the way to other nodes, and ICMP "packet too big" is filtered.
     pub(crate) drops_large: bool,
-    /// One in four probes loses its first packet here.
+    /// Every second probe loses its first packet here.
     pub(crate) is_lossy: bool,
     /// Everything of pods is dropped until then, milliseconds.
     pub(crate) down_until_ms: u64,
@@ -174,7 +174,7 @@ pub(crate) enum Dropped {
     Tunnel,
     /// Packets above the size that fits.
     Large,
-    /// The first packet of one in four probes.
+    /// The first packet of every second probe.
     Share,
 }
 

@@ -20,14 +20,15 @@ const HEALED: Duration = Duration::from_mins(1);
 /// The causes of what ended.
 const ENDED: [Cause; 2] = [Cause::TransientOutage, Cause::EndpointNotProgrammed];
 
-fn later(probe: &Evidence) -> Evidence {
+/// A probe, as if it had been sent so much later.
+pub(crate) fn later(probe: &Evidence, by: Duration) -> Evidence {
     let mut probe = probe.clone();
     let client = &mut probe.client;
-    client.started = client.started + HEALED;
+    client.started = client.started + by;
     let packets = client.observations.iter_mut();
     let server = probe.server.iter_mut();
     for seen in packets.chain(server.flat_map(|trace| &mut trace.observations)) {
-        seen.at = seen.at + HEALED;
+        seen.at = seen.at + by;
     }
     probe
 }
@@ -42,7 +43,8 @@ fn healed(profile: &'static Profile, fault: Fault, ready_at: Option<Timestamp>) 
     for (id, path) in &mut matrix.paths {
         let well = &healthy.paths[id];
         path.requested += well.requested;
-        path.probes.extend(well.probes.iter().map(later));
+        path.probes
+            .extend(well.probes.iter().map(|probe| later(probe, HEALED)));
         for (engine, tally) in &well.tallies {
             let sum = path.tallies.entry(*engine).or_default();
             sum.add(&tally.outcomes, tally.first_syn_success, &tally.rtt);

@@ -10,6 +10,7 @@
 )]
 
 mod address;
+mod begun;
 mod change;
 mod cluster;
 mod conntrack;

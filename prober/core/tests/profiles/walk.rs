@@ -29,9 +29,9 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// Whether a fault that loses the first packet of one in four probes loses this one: on each path another one.
+    /// Whether a fault that loses the first packet of every second probe loses this one: on each path other ones.
     pub(crate) const fn is_unlucky(self) -> bool {
-        self.attempt == 0 && (self.probe + self.path).is_multiple_of(4)
+        self.attempt == 0 && (self.probe + self.path).is_multiple_of(2)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::lossy::{common_node, involves, is_lossy, most_involved};
-use super::scattered_losses::is_scattered;
+use super::scattered_losses::Scatter;
 use super::transient_outage::{TransientOutage, ended_together};
 use crate::diagnosis::Remedy;
 use crate::diagnosis::case::{Case, counts};
@@ -90,20 +90,17 @@ impl Model for PacketLoss {
             Some(node) => Fingerprint::Missing(vec![format!(
                 "nf_conntrack_count against nf_conntrack_max on {node}: a full table lets some through as well"
             )]),
-            None if ended_together(case, place.family)
-                || !is_scattered(case, groups, place.family) =>
-            {
-                Fingerprint::Missing(vec![
-                    "the same run again: nothing is known to have been answered between these losses, as in an outage"
-                        .to_owned(),
-                ])
-            }
-            None if untranslated && lost >= 3 => {
-                Fingerprint::Seen(Proof::Packets, vec![share(case, groups)])
-            }
-            None => Fingerprint::Missing(vec![
-                "more probes on the same paths: few losses leave a wide interval".to_owned(),
-            ]),
+            None => match Scatter::of(case, groups, place.family) {
+                Scatter::Lasting => Fingerprint::Missing(vec![
+                    "the same run again: nothing is known to have been answered since the first of these losses, as when a drop rule comes into force (network-policy, forward-drop, network-blocked)".to_owned(),
+                ]),
+                Scatter::Alternating if !ended_together(case, place.family) && untranslated && lost >= 3 => {
+                    Fingerprint::Seen(Proof::Packets, vec![share(case, groups)])
+                }
+                Scatter::Alternating | Scatter::Unclear => Fingerprint::Missing(vec![
+                    "the same run again, with more probes: too little is known to have been answered between these losses to distinguish them from an outage".to_owned(),
+                ]),
+            },
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::reset_sender::{described, is_from_own_bridge, reset_packet};
 use super::service_proxy;
 use crate::diagnosis::Remedy;
-use crate::diagnosis::case::Case;
+use crate::diagnosis::case::{Case, counts};
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::dead_address::{resolution_failures, sent_on_to};
 use crate::diagnosis::endpoint::{is_reached_directly, is_slot, list, served_nodes};
@@ -188,7 +188,11 @@ fn sent_to_no_pod(case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> F
             )],
         );
     }
-    let is_unresolved = |group: &FailureGroup| is_unresolved(case, group);
+    // What worked earlier in the run may have lost its route, as the pod's own path then has, if it was probed before.
+    let is_unresolved = |group: &FailureGroup| {
+        let path = case.path(group.path);
+        is_unresolved(case, group) && path.is_some_and(|path| counts(path).0.established == 0)
+    };
     if service_proxy::rewrites_errors(case, place) && case.at(groups).any(is_unresolved) {
         return Fingerprint::Seen(Proof::Packets, Vec::new());
     }

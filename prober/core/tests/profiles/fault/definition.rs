@@ -136,9 +136,13 @@ impl Kind {
                 Sort::Pair,
                 &["mtu-black-hole"],
             ),
-            Self::LossOnNode => ("a node loses one SYN in four", Sort::Node, &["packet-loss"]),
+            Self::LossOnNode => (
+                "a node loses every second SYN",
+                Sort::Node,
+                &["packet-loss"],
+            ),
             Self::LossOnWire => (
-                "the network loses one SYN in four",
+                "the network loses every second SYN",
                 Sort::Pair,
                 &["packet-loss"],
             ),
