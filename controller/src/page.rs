@@ -1,6 +1,6 @@
 //! The page: what the canary knows, for people. One sentence, the outages, every node, and the packets that prove a cause.
 //!
-//! Everything but `server` and `forward` is pure: [`snapshot`] reads the state of the checks, [`answer`] makes the answer to a request from
+//! Everything but `server` and `forward` is pure: `snapshot` reads the state of the checks, `answer` makes the answer to a request from
 //! it. No request changes anything, and none starts a probe.
 
 mod age;

@@ -1,6 +1,6 @@
 //! Which server of the cluster has which slot of the Service `prober`.
 //!
-//! A cluster may have more servers than slots: a slot costs every node a rule. Slots before [`FIRST_RESERVED_SLOT`] rotate over
+//! A cluster may have more servers than slots: a slot costs every node a rule. Slots before `FIRST_RESERVED_SLOT` rotate over
 //! all servers in the order of their nodes' names, so that each has one in turn. The others are reserved for servers that an
 //! examination needs and that have none. No server has two: Cilium keeps a backend by address and port, and of two slices that
 //! name it the later one takes the port names of the other.

@@ -1,7 +1,7 @@
 //! What the manifests of `deploy/kustomize` install, by name: the agents' DaemonSets, their Services and the standing plan. A test
 //! compares each constant with the manifests.
 //!
-//! The controller creates none of these objects. It writes the standing plan and the EndpointSlices of [`SERVICE`].
+//! The controller creates none of these objects. It writes the standing plan and the EndpointSlices of `SERVICE`.
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -38,7 +38,7 @@ pub const NODE: &str = "node";
 pub const AGENT_SELECTOR: &str =
     "app.kubernetes.io/name=prober-agent,app.kubernetes.io/part-of=prober";
 
-/// The label selector for the EndpointSlices of [`SERVICE`] that the controller writes.
+/// The label selector for the EndpointSlices of `SERVICE` that the controller writes.
 pub const SLICE_SELECTOR: &str =
     "kubernetes.io/service-name=prober,endpointslice.kubernetes.io/managed-by=prober";
 
@@ -53,9 +53,9 @@ pub const FIRST_RESERVED_SLOT: u16 = 56;
 pub struct StandingServices {
     /// The namespace of both.
     pub namespace: String,
-    /// The uid of [`SERVICE`], which owns its EndpointSlices.
+    /// The uid of `SERVICE`, which owns its EndpointSlices.
     pub uid: String,
-    /// The addresses and node ports of [`SERVICE`].
+    /// The addresses and node ports of `SERVICE`.
     pub balanced: ServiceAddresses,
     /// The addresses of [`LOCAL_SERVICE`].
     pub local: ServiceAddresses,

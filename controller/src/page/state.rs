@@ -1,4 +1,4 @@
-//! What the page shows: plain data, made from the state of the canary by [`super::snapshot`].
+//! What the page shows: plain data, made from the state of the canary by `snapshot`.
 //!
 //! Every text in it is bounded. Serialized it is the answer of the API.
 

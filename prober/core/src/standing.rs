@@ -1,8 +1,8 @@
 //! A standing agent: it probes by itself, round after round, what a [standing plan](crate::plan::standing) says.
 //!
-//! [`draw`] selects the paths of a round and [`schedule`] spreads them over its interval. Each result gets an [`outcome`];
-//! the recent ones of a path are its [`track`], and enough failures among them raise an alert: the readiness gate closes, so
-//! that the log is read. [`metrics`] count everything for Prometheus. [`agent`] holds all of this together as one state
+//! `draw` selects the paths of a round and `schedule` spreads them over its interval. Each result gets an `outcome`;
+//! the recent ones of a path are its `track`, and enough failures among them raise an alert: the readiness gate closes, so
+//! that the log is read. `metrics` count everything for Prometheus. `agent` holds all of this together as one state
 //! machine: time and results are passed in, probes to send, lines to write and the state of the gate come out.
 
 /// The state machine.

@@ -1,7 +1,5 @@
 //! What a user chooses of the pods of a run in a cluster.
 
-use std::collections::BTreeMap;
-
 /// The pods that a run places.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Cluster")]
@@ -42,6 +40,8 @@ pub(crate) struct Toleration {
 impl PodArgs {
     /// Returns the options of the pods.
     pub(crate) fn options(&self) -> controller::manifest::pod_options::PodOptions {
+        use std::collections::BTreeMap;
+
         use controller::manifest::pod_options::{PodOptions, ToleratedTaint};
 
         let amounts = |chosen: &[(String, String)]| -> BTreeMap<String, String> {

@@ -1,4 +1,4 @@
-//! The state machine of a standing agent: its plan and rounds. Results, alerts and the gate are in [`results`].
+//! The state machine of a standing agent: its plan and rounds. Results, alerts and the gate are in `results`.
 //!
 //! It has no clock and no sockets. The caller passes the time in, calls [`StandingAgent::handle_timeout`] when
 //! [`StandingAgent::poll_timeout`] is due, and takes what is to be done from [`StandingAgent::poll_output`].
