@@ -1,7 +1,7 @@
 //! The state machine of a standing agent: its plan and rounds. Results, alerts and the gate are in `results`.
 //!
-//! It has no clock and no sockets. The caller passes the time in, calls [`StandingAgent::handle_timeout`] when
-//! [`StandingAgent::poll_timeout`] is due, and takes what is to be done from [`StandingAgent::poll_output`].
+//! It has no clock and no sockets. The caller passes the time in, calls `StandingAgent::handle_timeout` when
+//! `StandingAgent::poll_timeout` is due, and takes what is to be done from `StandingAgent::poll_output`.
 
 mod results;
 #[cfg(test)]
@@ -220,7 +220,7 @@ impl StandingAgent {
         self.update_gate();
     }
 
-    /// When [`StandingAgent::handle_timeout`] is to be called next.
+    /// When `StandingAgent::handle_timeout` is to be called next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.active_plan()?;
         let due = self
