@@ -45,6 +45,7 @@ use std::thread::{self, JoinHandle};
 use prober_core::run::{PlatformCommand, PlatformEvent};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, sleep_until};
 
 use crate::kubernetes::api_client::ApiClient;
 use crate::manifest::platform_config::PlatformConfig;
@@ -110,5 +111,13 @@ impl ClusterPlatform {
     /// Waits until the sender of the commands is dropped and everything is removed.
     pub fn join(self) {
         drop(self.thread.join());
+    }
+}
+
+/// Sleeps until `at`, or for ever.
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

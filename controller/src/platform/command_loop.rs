@@ -19,9 +19,10 @@ use prober_core::run::{Endpoints, Placement, PlatformCommand, PlatformEvent};
 use prober_core::topology::{AgentId, AgentRole};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::agent_pod;
+use super::sleep_until_some;
 use crate::backoff::Backoff;
 use crate::kubernetes::api_client::ApiClient;
 use crate::kubernetes::api_error::ApiError;
@@ -357,14 +358,6 @@ impl CommandLoop {
     /// Sends an event to the run. Sending fails only after the run has ended.
     fn send(&self, event: PlatformEvent) {
         drop(self.events.send(event));
-    }
-}
-
-/// Sleeps until `at`, or for ever.
-async fn sleep_until_some(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

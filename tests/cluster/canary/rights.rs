@@ -371,7 +371,7 @@ fn used(canary: &Canary) -> Result<(), Failed> {
         "--ignore-not-found",
     ];
     cluster.kubectl(&lease)?;
-    cluster.apply(LEFTOVER)?;
+    cluster.apply(&super::upgrade::owner_job("prober-leftov"))?;
     cluster.kubectl(&[
         "taint",
         "node",
@@ -475,26 +475,6 @@ fn rights(canary: &Canary) -> Result<BTreeSet<Right>, Failed> {
     }
     Ok(rights)
 }
-
-/// An owner Job of version 0.1.
-const LEFTOVER: &str = "
-apiVersion: batch/v1
-kind: Job
-metadata:
-  name: prober-leftov
-  namespace: prober-system
-  labels:
-    app.kubernetes.io/name: prober-agent
-    app.kubernetes.io/managed-by: prober
-    prober.dev/run: prober-leftov
-    prober.dev/check: default
-spec:
-  parallelism: 0
-  template:
-    spec:
-      restartPolicy: Never
-      containers: [{name: agent, image: prober.dev/test/box:1}]
-";
 
 fn uses_its_rights(canary: &Canary, controller: &Controller<'_>) -> Result<(), Failed> {
     let cluster = &canary.cluster;

@@ -59,24 +59,29 @@ fn placed(owner: &str) -> String {
     )
 }
 
-const OWNER_JOB: &str = "
+/// An owner Job of version 0.1.
+pub(super) fn owner_job(run: &str) -> String {
+    format!(
+        "
 apiVersion: batch/v1
 kind: Job
 metadata:
-  name: prober-k3x9q2
+  name: {run}
   namespace: prober-system
   labels:
     app.kubernetes.io/name: prober-agent
     app.kubernetes.io/managed-by: prober
-    prober.dev/run: prober-k3x9q2
+    prober.dev/run: {run}
     prober.dev/check: default
 spec:
   parallelism: 0
   template:
     spec:
       restartPolicy: Never
-      containers: [{name: agent, image: prober.dev/test/box:1}]
-";
+      containers: [{{name: agent, image: prober.dev/test/box:1}}]
+"
+    )
+}
 
 fn upgrades(canary: &Canary) -> Result<(), Failed> {
     let cluster = &canary.cluster;
@@ -96,7 +101,7 @@ fn upgrades(canary: &Canary) -> Result<(), Failed> {
         "-p",
         STATUS,
     ])?;
-    cluster.apply(OWNER_JOB)?;
+    cluster.apply(&owner_job("prober-k3x9q2"))?;
     let uid = [
         "get",
         "job",

@@ -11,7 +11,7 @@ use prober_core::topology::AgentId;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{StandingConfig, StandingPod};
 use crate::kubernetes::api_client::ApiClient;
@@ -19,6 +19,7 @@ use crate::platform::agent_pod::write_plans;
 use crate::platform::api_calls::{ApiCalls, PlanTarget};
 use crate::platform::log_reader::{Greeting, LogStart, LogState};
 use crate::platform::log_readers::LogReaders;
+use crate::platform::sleep_until_some;
 
 /// How long the first plan waits until the log of its agent is open: a line before that may be missed, if many follow it.
 const OPENING_PATIENCE: Duration = Duration::from_millis(500);
@@ -234,13 +235,5 @@ impl StandingAgents {
     /// Sends an event to the run. Sending fails only after the run has ended.
     fn send(&self, event: PlatformEvent) {
         drop(self.events.send(event));
-    }
-}
-
-/// Sleeps until `at`, or for ever.
-async fn sleep_until_some(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
