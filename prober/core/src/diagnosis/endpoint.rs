@@ -13,6 +13,8 @@ use crate::topology::{AccessPath, AgentId, NodeName};
 
 /// Addresses without a host.
 pub(crate) mod dead_address;
+/// Whether a pod's address is resolved.
+pub(crate) mod resolution;
 
 /// Whether the group's Service port leads to its server alone.
 pub(crate) fn is_slot(group: &FailureGroup) -> bool {

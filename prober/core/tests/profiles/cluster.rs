@@ -112,10 +112,21 @@ pub(crate) struct Pod {
     pub(crate) is_listening: bool,
     pub(crate) has_full_accept_queue: bool,
     pub(crate) is_frozen: bool,
+    pub(crate) link: PodLink,
     /// Another pod on the same segment has its address and wins every resolution.
     pub(crate) is_duplicated: bool,
     /// The hairpin flag of its bridge port.
     pub(crate) hairpin: bool,
+}
+
+/// The state of a pod's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PodLink {
+    Up,
+    /// Some of the probes last until the pod's address is found unresolved.
+    Down,
+    /// None does.
+    DownUnanswered,
 }
 
 /// A rule that drops or rejects.
@@ -198,6 +209,7 @@ impl Cluster {
             is_listening: true,
             has_full_accept_queue: false,
             is_frozen: false,
+            link: PodLink::Up,
             is_duplicated: false,
             hairpin: true,
         };

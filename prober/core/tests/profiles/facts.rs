@@ -15,10 +15,10 @@ use prober_core::packet::mac::Mac;
 
 use self::links::veth_name;
 use super::address::{
-    client, gateway_ip, in_range, node_ip, router_ip, segment, server, service_ip, tunnel_ip,
-    tunnel_mac, uplink_mac,
+    Agent, client, gateway_ip, in_range, node_ip, router_ip, segment, server, service_ip,
+    tunnel_ip, tunnel_mac, uplink_mac,
 };
-use super::cluster::{Cluster, StaleNeighbour};
+use super::cluster::{Cluster, PodLink, StaleNeighbour};
 use super::packet::Counts;
 use super::profile::{Attachment, GatewayMac, Translation, Transport};
 
@@ -191,7 +191,8 @@ fn neighbours(cluster: &Cluster, node: u8) -> (Vec<Neighbour>, Vec<FdbEntry>) {
         state,
     };
     if let Attachment::Bridge { .. } = profile.attachment {
-        for pod in [client(node), server(node)] {
+        let is_up = |pod: &Agent| cluster.pods[pod].link == PodLink::Up;
+        for pod in [client(node), server(node)].into_iter().filter(is_up) {
             fdb.push(FdbEntry {
                 mac: pod.mac(),
                 dev: veth_name("veth", pod),
@@ -239,7 +240,11 @@ fn neighbours(cluster: &Cluster, node: u8) -> (Vec<Neighbour>, Vec<FdbEntry>) {
             for (pod, last) in [(client(node), 10), (server(node), 20)] {
                 let ip = in_range(node, last, family);
                 let dev = gateway_device(cluster).unwrap_or_default();
-                neighbours.push(entry(ip, pod.mac(), &dev, NeighbourState::Reachable));
+                let mut known = entry(ip, pod.mac(), &dev, NeighbourState::Reachable);
+                if cluster.pods[&pod].link != PodLink::Up {
+                    (known.mac, known.state) = (None, NeighbourState::Failed);
+                }
+                neighbours.push(known);
             }
         }
     }

@@ -69,6 +69,8 @@ pub(crate) enum Kind {
     SpineDrop,
     PodRouteGone,
     PodTableBlackhole,
+    PodLinkDown,
+    PodLinkDownUnanswered,
     SecurityGroup,
     DropNewToOtherNodes,
     DropNewFromOtherNodes,
@@ -96,7 +98,7 @@ pub(crate) enum Sort {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 49] = [
+    pub(crate) const ALL: [Self; 51] = [
         Self::BridgeNetfilterOff,
         Self::RepliesUntracked,
         Self::ForwardDrop,
@@ -140,6 +142,8 @@ impl Kind {
         Self::SpineDrop,
         Self::PodRouteGone,
         Self::PodTableBlackhole,
+        Self::PodLinkDown,
+        Self::PodLinkDownUnanswered,
         Self::SecurityGroup,
         Self::DropNewToOtherNodes,
         Self::DropNewFromOtherNodes,

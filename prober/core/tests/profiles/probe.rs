@@ -12,7 +12,7 @@ use prober_core::probe::outcome::{EngineKind, Errno, Exchange, Outcome};
 use prober_core::topology::PathId;
 
 use super::address::{Agent, Role, ServicePort, bridge_mac, gateway_ip, gateway_mac};
-use super::cluster::{Cluster, Rule};
+use super::cluster::{Cluster, PodLink, Rule};
 use super::conntrack::Tables;
 use super::observe::{self, MS, Segment};
 use super::packet::{Arrival, Counts, Flow, Icmp, IcmpError, Packet, Router, Stop};
@@ -356,6 +356,12 @@ impl Network<'_> {
         progress
             .client
             .push(observe::tcp(at, Direction::Sent, macs, packet, segment));
+        let next_pod = self.next_pod(client, packet);
+        if next_pod.is_some_and(|pod| self.cluster.pods[&pod].link != PodLink::Up) {
+            let (sender, target) = ((packet.src.ip(), client.mac()), packet.dst.ip());
+            let request = observe::resolution(at + MS, ResolutionKind::Request, sender, target);
+            progress.client.push(request);
+        }
     }
 
     pub(crate) fn server_sends(
@@ -373,10 +379,15 @@ impl Network<'_> {
 
     /// The Ethernet address that an agent sends a packet to.
     fn next_hop(&self, agent: Agent, packet: Packet) -> Mac {
-        let pod = self.cluster.pod_at(packet.dst.ip()).filter(|pod| {
+        let pod = self.next_pod(agent, packet);
+        pod.map_or_else(|| gateway_mac(self.cluster.profile, agent), Agent::mac)
+    }
+
+    /// The pod that an agent sends a packet to without a router.
+    fn next_pod(&self, agent: Agent, packet: Packet) -> Option<Agent> {
+        self.cluster.pod_at(packet.dst.ip()).filter(|pod| {
             let profile = self.cluster.profile;
             profile.is_layer_2() || (profile.is_bridged() && pod.node == agent.node)
-        });
-        pod.map_or_else(|| gateway_mac(self.cluster.profile, agent), Agent::mac)
+        })
     }
 }

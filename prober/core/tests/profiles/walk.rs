@@ -9,7 +9,7 @@ use prober_core::packet::mac::Mac;
 use prober_core::probe::outcome::Errno;
 
 use super::address::{Agent, Role, gateway_ip, gateway_mac};
-use super::cluster::{Cluster, Rule};
+use super::cluster::{Cluster, PodLink, Rule};
 use super::conntrack::Tables;
 use super::packet::{Arrival, Counts, Flow, Packet, Router, Stop};
 use super::profile::{Attachment, Translation};
@@ -53,6 +53,9 @@ impl Walk<'_> {
         let client = flow.client;
         if client.role == Role::Host {
             return self.send_from_host(flow, packet);
+        }
+        if (self.cluster.pods.get(&client)).is_some_and(|pod| pod.link != PodLink::Up) {
+            return Err(Stop::Dropped);
         }
         if self.cluster.pod_at(packet.dst.ip()) == Some(client) {
             return Ok(on_loopback(client, packet));
@@ -213,11 +216,25 @@ impl Walk<'_> {
         } else if from.node != to.node {
             self.pass_wire(from.node, to.node, packet, false)?;
         }
+        self.reach(to, packet)?;
         Ok(Arrival {
             at: to,
             packet,
             src_mac: from.mac(),
         })
+    }
+
+    /// Over the link of a pod.
+    fn reach(&self, pod: Agent, packet: Packet) -> Result<(), Stop> {
+        let link = self.cluster.pods.get(&pod).map(|pod| pod.link);
+        match link {
+            None | Some(PodLink::Up) => Ok(()),
+            // The first SYN of a probe waits for the neighbour; a probe that begins just after another one's sees its failure.
+            Some(PodLink::Down) if (self.moment.probe + self.moment.path).is_multiple_of(4) => {
+                Err(unresolved(pod.node, packet.ttl))
+            }
+            Some(PodLink::Down | PodLink::DownUnanswered) => Err(Stop::Dropped),
+        }
     }
 
     /// A Service of a pod on the client's own bridge: br_netfilter translates the frame, which is never routed.
@@ -239,6 +256,7 @@ impl Walk<'_> {
         self.masquerade(flow, &mut packet)?;
         flow.is_confirmed = true;
         self.confirm(node, came, packet);
+        self.reach(pod, packet)?;
         let arrival = Arrival {
             at: pod,
             packet,
@@ -253,7 +271,10 @@ impl Walk<'_> {
     /// From POSTROUTING of the client's node to the server's pod.
     fn onward(&mut self, node: u8, packet: Packet, hop: Hop) -> Result<Arrival, Stop> {
         let (peer, mut packet) = match hop {
-            Hop::Pod(pod) => return Ok(self.delivered(pod, packet)),
+            Hop::Pod(pod) => {
+                self.reach(pod, packet)?;
+                return Ok(self.delivered(pod, packet));
+            }
             Hop::Unresolved => return Err(unresolved(node, packet.ttl)),
             Hop::Peer(peer) | Hop::PeerNode(peer) => (peer, self.cross(node, peer, packet, hop)?),
             Hop::Own | Hop::Default | Hop::Blackhole | Hop::Unreachable | Hop::None => {
@@ -274,7 +295,10 @@ impl Walk<'_> {
         self.forward_received(peer, &mut packet, hop)?;
         self.confirm(peer, packet, packet);
         match hop {
-            Hop::Pod(pod) => Ok(self.delivered(pod, packet)),
+            Hop::Pod(pod) => {
+                self.reach(pod, packet)?;
+                Ok(self.delivered(pod, packet))
+            }
             Hop::Unresolved => Err(unresolved(peer, packet.ttl)),
             Hop::Own
             | Hop::Peer(_)

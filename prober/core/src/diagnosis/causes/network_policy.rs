@@ -7,6 +7,7 @@ use super::second_pod;
 use super::traffic::{direction, find_rule, is_dropped_at, refused_by_filter, refuses};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
+use crate::diagnosis::endpoint::resolution::Resolved;
 use crate::diagnosis::hypothesis::Place;
 use crate::diagnosis::location::{FlowDirection, Spot, Stage, confined, sentences};
 use crate::diagnosis::model::{Fingerprint, Model, Prediction};
@@ -113,6 +114,13 @@ impl Model for NetworkPolicy {
         let PathSegment::Pod { pod } = &place.segment else {
             return Fingerprint::Missing(Vec::new());
         };
+        let is_refused = case.at(groups).any(|group| refuses(case, group).is_some());
+        if *self == Self::Ingress
+            && !is_refused
+            && let Some(sentence) = Resolved::of(case, pod, place.family).no()
+        {
+            return Fingerprint::Refuted(sentence);
+        }
         let mut said = Vec::new();
         if case.at(groups).any(|group| is_by_port(case, group)) {
             said.push(format!("another port of {pod} answers the same client"));

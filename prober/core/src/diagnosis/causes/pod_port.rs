@@ -14,8 +14,8 @@ use crate::topology::{AgentId, NodeName};
 pub(crate) enum PodPort {
     /// It is up and has a carrier.
     Up(Port),
-    /// It is down, or has no carrier.
-    Down(Port),
+    /// It is down, or has no carrier; of several, it is not known which one leads to the pod, and all of them are.
+    Down(Vec<Port>),
     /// The evidence does not show which link it is.
     Unknown,
 }
@@ -48,21 +48,30 @@ pub(crate) fn pod_port(case: &Case<'_>, pod: &AgentId, family: Family) -> PodPor
         return PodPort::Unknown;
     };
     let mac = case.plane.habits().mac(pod, family);
-    let link = match case.plane.attachment(pod, family) {
+    let links = match case.plane.attachment(pod, family) {
         Attachment::Bridge { bridge, port } => {
             let known = (port.as_deref()).and_then(|port| facts.link(port).found());
-            known
-                .or_else(|| earlier(case, pod, bridge, mac?, facts))
-                .or_else(|| remaining(facts, bridge, mac?))
+            let known = known.or_else(|| earlier(case, pod, bridge, mac?, facts));
+            known.map_or_else(
+                || mac.map_or_else(Vec::new, |mac| remaining(facts, bridge, mac)),
+                |link| vec![link],
+            )
         }
-        Attachment::Routed { link } => facts.link(link).found(),
-        Attachment::OwnDevice { .. } | Attachment::Unknown => None,
+        Attachment::Routed { link } => facts.link(link).found().into_iter().collect(),
+        Attachment::OwnDevice { .. } | Attachment::Unknown => Vec::new(),
     };
-    match link {
-        Some(link) if link.up && link.carrier => PodPort::Up(port(link, "up")),
-        Some(link) if link.up => PodPort::Down(port(link, "without carrier")),
-        Some(link) => PodPort::Down(port(link, "down")),
-        None => PodPort::Unknown,
+    let is_up = |link: &&Link| link.up && link.carrier;
+    match links.as_slice() {
+        [] => PodPort::Unknown,
+        [link] if is_up(link) => PodPort::Up(port(link, "up")),
+        links if links.iter().any(is_up) => PodPort::Unknown,
+        links => {
+            let down = |link: &&Link| {
+                let state = if link.up { "without carrier" } else { "down" };
+                port(link, state)
+            };
+            PodPort::Down(links.iter().map(down).collect())
+        }
     }
 }
 
@@ -93,21 +102,21 @@ fn earlier<'a>(
     })
 }
 
-/// The only port of the bridge behind which no other host is known, where the pod's address is behind none of the others.
-fn remaining<'a>(facts: &'a NodeFacts, bridge: &str, mac: Mac) -> Option<&'a Link> {
-    let links = facts.links.as_deref()?;
-    let entries = facts.fdb.as_deref()?;
+/// The ports of the bridge behind which no other host is known, where the pod's address is behind none of the others.
+fn remaining<'a>(facts: &'a NodeFacts, bridge: &str, mac: Mac) -> Vec<&'a Link> {
+    let (Some(links), Some(entries)) = (facts.links.as_deref(), facts.fdb.as_deref()) else {
+        return Vec::new();
+    };
     let is_own = |entry: &Mac| links.iter().any(|link| link.mac == Some(*entry));
     let taken: BTreeSet<&str> = entries
         .iter()
         .filter(|entry| entry.mac != mac && !is_own(&entry.mac) && is_unicast(entry.mac))
         .map(|entry| entry.dev.as_str())
         .collect();
-    let mut free = links.iter().filter(|link| {
+    let is_free = |link: &&Link| {
         link.master.as_deref() == Some(bridge) && !taken.contains(link.name.as_str())
-    });
-    let only = free.next()?;
-    free.next().is_none().then_some(only)
+    };
+    links.iter().filter(is_free).collect()
 }
 
 /// Whether an Ethernet address is that of one host: its group bit is not set (IEEE 802).

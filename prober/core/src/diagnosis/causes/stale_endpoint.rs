@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::pod_port::{PodPort, pod_port};
+use super::pod_port::{PodPort, Port, pod_port};
 use crate::diagnosis::case::Case;
 use crate::diagnosis::catalogue::Cause;
 use crate::diagnosis::endpoint::dead_address::{
     address_of, is_gone, is_led_astray, is_unresolved_late, resolution_failures, sent_on_to,
 };
+use crate::diagnosis::endpoint::resolution::Resolved;
 use crate::diagnosis::endpoint::{list, served_nodes};
 use crate::diagnosis::hypothesis::{Place, Proof};
 use crate::diagnosis::model::{Fingerprint, Model, Prediction};
@@ -80,7 +81,8 @@ fn is_cut_off(group: &FailureGroup, pod: &AgentId) -> bool {
         | Symptom::Broken
         | Symptom::WrongBackend => false,
     };
-    group.server.as_ref() == Some(pod) && is_alike && group.is_unseen()
+    let is_at_end = group.server.as_ref() == Some(pod) || group.client == *pod;
+    is_at_end && is_alike && group.is_unseen()
 }
 
 /// The pods that no client reaches by their own address, and whose link is down or whose address is not resolved.
@@ -95,13 +97,17 @@ fn cut_off(case: &Case<'_>, family: Family) -> BTreeSet<AgentId> {
         .failing(is_direct)
         .filter_map(|(_, group)| group.server.clone())
         .collect();
-    let is_candidate = |pod: &AgentId| match pod_port(case, pod, family) {
-        PodPort::Down(_) => true,
-        PodPort::Up(_) | PodPort::Unknown => case.fails(|group| {
+    let is_unreachable = |pod: &AgentId| {
+        case.fails(|group| {
             group.family == family
                 && is_cut_off(group, pod)
                 && group.symptom == Symptom::Unreachable(Unreachable::Host)
-        }),
+        })
+    };
+    let is_candidate = |pod: &AgentId| match pod_port(case, pod, family) {
+        PodPort::Down(_) => true,
+        PodPort::Up(_) => is_unreachable(pod),
+        PodPort::Unknown => is_unreachable(pod) || Resolved::of(case, pod, family).no().is_some(),
     };
     pods.into_iter().filter(is_candidate).collect()
 }
@@ -109,6 +115,10 @@ fn cut_off(case: &Case<'_>, family: Family) -> BTreeSet<AgentId> {
 impl StaleEndpoint {
     /// The fingerprint of a dead address.
     fn of_address(case: &Case<'_>, groups: &BTreeSet<usize>) -> Fingerprint {
+        let by_pod = case.at(groups).find_map(|group| {
+            let pod = group.server.as_ref()?;
+            Resolved::of(case, pod, group.family).no()
+        });
         if let Some(address) = case.at(groups).find_map(|group| by_api(case, group)) {
             let sentence = format!("the EndpointSlice leads to {address}, which no live pod has");
             return Fingerprint::Seen(Proof::Facts, vec![sentence]);
@@ -124,6 +134,9 @@ impl StaleEndpoint {
             let sentence = format!("the SYN went on to {address}, which no pod of the run has");
             return Fingerprint::Seen(Proof::Packets, vec![sentence]);
         }
+        if let Some(sentence) = by_pod {
+            return Fingerprint::Refuted(sentence);
+        }
         if case.at(groups).any(|group| is_unresolved_late(case, group)) {
             return Fingerprint::Seen(Proof::Packets, Vec::new());
         }
@@ -135,18 +148,25 @@ impl StaleEndpoint {
     /// The fingerprint of a pod whose link is down.
     fn of_pod(case: &Case<'_>, pod: &AgentId, family: Family) -> Fingerprint {
         match pod_port(case, pod, family) {
-            PodPort::Down(port) => Fingerprint::Seen(
-                Proof::Facts,
-                vec![format!(
-                    "{}: the pod behind it is cut off",
-                    port.sentence(&pod.node)
-                )],
-            ),
+            PodPort::Down(ports) => {
+                let cut_off = |port: &Port| {
+                    let said = port.sentence(&pod.node);
+                    if ports.len() == 1 {
+                        format!("{said}: the pod behind it is cut off")
+                    } else {
+                        format!("{said}: it, or another one that is down, leads to the pod")
+                    }
+                };
+                Fingerprint::Seen(Proof::Facts, ports.iter().take(4).map(cut_off).collect())
+            }
             PodPort::Up(port) => Fingerprint::Refuted(port.sentence(&pod.node)),
-            PodPort::Unknown => Fingerprint::Missing(vec![format!(
-                "`ip link` and `bridge link` on {}: the state of the pod's link",
-                pod.node
-            )]),
+            PodPort::Unknown => match Resolved::of(case, pod, family) {
+                Resolved::Yes(sentence) => Fingerprint::Refuted(sentence),
+                Resolved::No(_) | Resolved::Unknown => Fingerprint::Missing(vec![format!(
+                    "`ip link` and `bridge link` on {}: the state of the pod's link",
+                    pod.node
+                )]),
+            },
         }
     }
 }
@@ -174,6 +194,7 @@ impl Model for StaleEndpoint {
             // Each server has a port of the Service to itself, and another one may lead to a live pod.
             PathSegment::Service if path.access_path.is_translated() => Prediction::MayFail,
             PathSegment::Pod { pod } => match &path.server {
+                Some(server) if path.client == *pod && server != pod => Prediction::Fails,
                 // A pod may reach itself inside its own network.
                 Some(server) if server == pod && path.access_path != AccessPath::Hairpin => {
                     Prediction::Fails
@@ -222,9 +243,10 @@ impl Model for StaleEndpoint {
         if let PathSegment::Pod { pod } = &place.segment
             && pod_port(case, pod, place.family) == PodPort::Unknown
         {
-            said.push(format!(
-                "no access path reaches {pod}, and its address is not resolved"
-            ));
+            said.push(match Resolved::of(case, pod, place.family) {
+                Resolved::No(sentence) => format!("no access path reaches {pod}: {sentence}"),
+                Resolved::Yes(_) | Resolved::Unknown => format!("no access path reaches {pod}"),
+            });
         }
         said.extend(resolution_failures(case, groups));
         said
@@ -232,12 +254,17 @@ impl Model for StaleEndpoint {
 
     fn remedy(&self, case: &Case<'_>, place: &Place, groups: &BTreeSet<usize>) -> Vec<Remedy> {
         if let PathSegment::Pod { pod } = &place.segment {
-            let mut commands = match pod_port(case, pod, place.family) {
-                PodPort::Down(port) | PodPort::Up(port) => vec![
+            let ports = match pod_port(case, pod, place.family) {
+                PodPort::Down(ports) => ports,
+                PodPort::Up(port) => vec![port],
+                PodPort::Unknown => Vec::new(),
+            };
+            let mut commands = match ports.as_slice() {
+                [port] => vec![
                     format!("ip -d link show dev {}", port.name),
                     format!("ip link set dev {} up", port.name),
                 ],
-                PodPort::Unknown => vec!["ip link; bridge link".to_owned()],
+                _ => vec!["ip link; bridge link".to_owned()],
             };
             commands.push(format!("kubectl delete pod {}", pod.pod));
             return vec![step(

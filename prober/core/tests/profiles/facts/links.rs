@@ -6,7 +6,7 @@ use prober_core::packet::mac::Mac;
 use crate::address::{
     Agent, Role, bridge_mac, client, node_ip, server, tunnel_mac, uplink_mac, veth_mac,
 };
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PodLink};
 use crate::packet::Counts;
 use crate::profile::{Attachment, Translation};
 
@@ -59,7 +59,13 @@ pub(super) fn links(cluster: &Cluster, node: u8, counts: &Counts) -> Vec<Link> {
         match profile.attachment {
             Attachment::Bridge { name } => {
                 let mut port = veth(veth_name("veth", pod), pod);
-                port.port_state = Some(PortState::Forwarding);
+                let is_up = cluster.pods[&pod].link == PodLink::Up;
+                (port.up, port.carrier) = (is_up, is_up);
+                port.port_state = Some(if is_up {
+                    PortState::Forwarding
+                } else {
+                    PortState::Disabled
+                });
                 port.master = Some(name.to_owned());
                 port.hairpin = Some(cluster.pods[&pod].hairpin);
                 links.push(port);

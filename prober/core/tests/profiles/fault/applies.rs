@@ -100,6 +100,10 @@ impl Fault {
                 profile.is_routed() && profile.translation != Translation::Socket,
                 "pods have no route of their own",
             ),
+            Kind::PodLinkDown | Kind::PodLinkDownUnanswered => only(
+                profile.is_bridged(),
+                "a link that is down loses the pod's route",
+            ),
             Kind::PodTableBlackhole => only(profile.policy_routing, "no table for pods"),
             Kind::NoDefaultRoute => only(
                 profile.translation == Translation::Iptables,

@@ -5,7 +5,8 @@ use prober_core::evidence::policies::{ApiPolicy, Denial, PolicyKind};
 use super::{Fault, Kind, Place};
 use crate::address::{Agent, RESPONDER, client, server};
 use crate::cluster::{
-    BrokenRoute, Cluster, Dropped, Ends, Filter, OldBackend, StaleNeighbour, Verdict, WireDrop,
+    BrokenRoute, Cluster, Dropped, Ends, Filter, OldBackend, PodLink, StaleNeighbour, Verdict,
+    WireDrop,
 };
 
 const DROP_NEW: Filter = Filter {
@@ -128,6 +129,8 @@ impl Fault {
             Kind::PodRouteGone => {
                 node.lost_pod_routes.insert(pod);
             }
+            Kind::PodLinkDown => cluster.pod_mut(pod).link = PodLink::Down,
+            Kind::PodLinkDownUnanswered => cluster.pod_mut(pod).link = PodLink::DownUnanswered,
             Kind::NotListening => cluster.pod_mut(pod).is_listening = false,
             Kind::HairpinOff => cluster.pod_mut(pod).hairpin = false,
             Kind::AcceptQueueFull => cluster.pod_mut(pod).has_full_accept_queue = true,

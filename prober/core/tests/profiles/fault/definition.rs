@@ -207,6 +207,16 @@ impl Kind {
                 Sort::Server,
                 &["pod-route-missing"],
             ),
+            Self::PodLinkDown => (
+                "the link of a pod is down",
+                Sort::Server,
+                &["stale-endpoint"],
+            ),
+            Self::PodLinkDownUnanswered => (
+                "the link of a pod is down, and probes end before its address is found unresolved",
+                Sort::Server,
+                &["stale-endpoint"],
+            ),
             Self::PodTableBlackhole => (
                 "blackhole in the table of the pods' rule",
                 Sort::Node,
