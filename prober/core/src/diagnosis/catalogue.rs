@@ -55,7 +55,7 @@ causes! {
     NotListening = "not-listening",
         "The backend pod has no listener on the port.";
     StaleEndpoint = "stale-endpoint",
-        "The Service leads to an address that no pod has.";
+        "The Service leads to an address that no pod has, or to a pod that is cut off from its node.";
     StaleRules = "stale-rules",
         "The node's Service rules still lead to an endpoint that the API no longer names.";
     ServiceRulesMissing = "service-rules-missing",
